@@ -1,0 +1,126 @@
+"""Paths inside trees that we do not trust, resolved by the kernel and never by comparing strings.
+
+An image holds whatever symbolic links its author liked, and a running container can change them
+under our hands. openat2(2) resolves below a directory descriptor: RESOLVE_IN_ROOT treats absolute
+links and `..` as chroot(2) would, RESOLVE_BENEATH refuses them, RESOLVE_NO_MAGICLINKS closes the
+way out through /proc/PID/fd.
+
+Source: openat2(2)
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from rootless.errors import KernelError
+from rootless.kernel._sys import lib
+from rootless.kernel.check import check
+from rootless.kernel.fds import Fd, read_all
+
+IN_ROOT = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS
+BENEATH = lib.RESOLVE_BENEATH | lib.RESOLVE_NO_MAGICLINKS | lib.RESOLVE_NO_SYMLINKS
+_MODE_FLAGS = posix.O_CREAT | (posix.O_TMPFILE & ~posix.O_DIRECTORY)
+
+
+def openat2(directory: Fd, path: bytes, flags: int, mode: int = 0, resolve: int = 0) -> Fd:
+    """Open *path* below *directory* as *resolve* says; close-on-exec.
+
+    Raises: KernelError(openat2) - EXDEV/ELOOP: the path leaves the tree or passes a forbidden link
+    """
+    if not flags & _MODE_FLAGS:
+        mode = 0  # EINVAL otherwise
+    number = lib.rl_openat2(directory.fileno(), path, flags | posix.O_CLOEXEC, mode, resolve)
+    return Fd(check("openat2", number, path))
+
+
+def open_in_root(root: Fd, path: bytes, flags: int, mode: int = 0) -> Fd:
+    """Open *path* as a process chrooted to *root* would see it; links inside are followed."""
+    return openat2(root, path or b".", flags, mode, IN_ROOT)
+
+
+def open_beneath(directory: Fd, path: bytes, flags: int, mode: int = 0) -> Fd:
+    """Open *path* below *directory*, following no link at all."""
+    return openat2(directory, path, flags, mode, BENEATH)
+
+
+def open_root(path: str | bytes) -> Fd:
+    """Open a host directory as the root of look-ups (O_PATH).
+
+    Raises: KernelError(open)
+    """
+    try:
+        return Fd(posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC))
+    except OSError as error:
+        name = path if isinstance(path, str) else path.decode("utf-8", "backslashreplace")
+        raise KernelError("open", error.errno or 0, name) from None
+
+
+def mkdir_p_in_root(root: Fd, path: bytes, mode: int = 0o755) -> Fd:
+    """Make *path* and its parents inside *root*, links followed inside it; return it as O_PATH.
+
+    A component that exists as a link to nowhere inside the root is an error, as for mkdir -p.
+
+    Raises: KernelError(openat2, mkdirat) - ENOTDIR: a component is a file; EEXIST: a dangling link
+    """
+    try:
+        return open_in_root(root, path, posix.O_PATH | posix.O_DIRECTORY)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    here = Fd(posix.dup(root.fileno()))
+    posix.set_inheritable(here.fileno(), False)
+    done = b""
+    for part in path.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        # Each step is resolved from the root again: `..` and links in what is already there keep
+        # their chroot meaning, which a look-up relative to `here` would lose.
+        done = done + b"/" + part
+        try:
+            following = open_in_root(root, done, posix.O_PATH | posix.O_DIRECTORY)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            try:
+                posix.mkdir(part, mode, dir_fd=here.fileno())
+            except FileExistsError:
+                pass
+            except OSError as fault:
+                raise KernelError("mkdirat", fault.errno or 0, done.decode("utf-8", "backslashreplace")) from None
+            following = open_in_root(root, done, posix.O_PATH | posix.O_DIRECTORY)
+        here.close()
+        here = following
+    return here
+
+
+def create_file_in_root(root: Fd, path: bytes, mode: int = 0o644) -> Fd:
+    """Make *path* as an empty file unless it exists, parents included; return it as O_PATH."""
+    try:
+        return open_in_root(root, path, posix.O_PATH)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    parent, _, name = path.rstrip(b"/").rpartition(b"/")
+    with mkdir_p_in_root(root, parent or b"/") as directory:
+        made = openat2(directory, name, posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_NOFOLLOW, mode, BENEATH)
+        made.close()
+        return openat2(directory, name, posix.O_PATH | posix.O_NOFOLLOW, 0, BENEATH)
+
+
+def read_in_root(root: Fd, path: bytes, limit_bytes: int = 1 << 22) -> bytes | None:
+    """Return the first *limit_bytes* of a regular file inside *root*; None if there is none.
+
+    O_NONBLOCK keeps a fifo that stands there from blocking us.
+    """
+    import stat
+
+    try:
+        with open_in_root(root, path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY) as fd:
+            if not stat.S_ISREG(posix.fstat(fd.fileno()).st_mode):
+                return None
+            return read_all(fd, limit_bytes)
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EXDEV):
+            return None
+        raise

@@ -1,0 +1,114 @@
+"""Processes: prctl(2) on ourselves, pidfds, and starting programs by posix_spawn.
+
+Nothing here forks: a child of posix_spawn runs no Python between clone and exec (rule R2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+
+from rootless.errors import KernelError
+from rootless.kernel._sys import ffi, lib
+from rootless.kernel.check import check
+from rootless.kernel.fds import Fd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def set_name(name: str) -> None:
+    """Name this thread, at most 15 bytes (PR_SET_NAME)."""
+    text = ffi.new("char[]", name.encode()[:15])
+    check("prctl(PR_SET_NAME)", lib.rl_prctl(lib.PR_SET_NAME, int(ffi.cast("uintptr_t", text)), 0, 0, 0))
+
+
+def set_pdeathsig(signal: int) -> None:
+    """Ask for *signal* when the thread that made us ends (PR_SET_PDEATHSIG(2const)).
+
+    Cleared by credential changes and by exec of privileged files: a convenience, not containment.
+    """
+    check("prctl(PR_SET_PDEATHSIG)", lib.rl_prctl(lib.PR_SET_PDEATHSIG, signal, 0, 0, 0))
+
+
+def set_subreaper() -> None:
+    """Become the parent of orphaned descendants."""
+    check("prctl(PR_SET_CHILD_SUBREAPER)", lib.rl_prctl(lib.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def set_dumpable(on: bool) -> None:
+    """Allow or refuse ptrace and /proc/self access by processes of the same user."""
+    check("prctl(PR_SET_DUMPABLE)", lib.rl_prctl(lib.PR_SET_DUMPABLE, int(on), 0, 0, 0))
+
+
+def set_no_new_privs() -> None:
+    """Make exec never add privileges, for this process and all it starts."""
+    check("prctl(PR_SET_NO_NEW_PRIVS)", lib.rl_prctl(lib.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def pidfd_open(pid: int) -> Fd:
+    """Return a descriptor of process *pid*; readable when it has ended. Raises: ESRCH: no such process"""
+    return Fd(check("pidfd_open", lib.rl_pidfd_open(pid, 0), str(pid)))
+
+
+def pidfd_send_signal(pidfd: Fd, signal: int) -> None:
+    """Send *signal*; never reaches another process that got the same pid. Raises: ESRCH: it has ended"""
+    check("pidfd_send_signal", lib.rl_pidfd_send_signal(pidfd.fileno(), signal))
+
+
+def wait_pid(pid: int) -> int:
+    """Wait for our child *pid*; return its exit status, 128+n for a signal. Blocks: yes"""
+    while True:
+        try:
+            _, status = posix.waitpid(pid, 0)
+        except InterruptedError:
+            continue
+        if posix.WIFSIGNALED(status):
+            return 128 + posix.WTERMSIG(status)
+        return posix.WEXITSTATUS(status)
+
+
+def spawn(
+    argv: Sequence[str | bytes],
+    *,
+    executable: str | bytes | None = None,
+    fds: Mapping[int, Fd] | None = None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+    setsid: bool = False,
+    reset_signals: bool = True,
+) -> int:
+    """Start a program; it gets stdin, stdout, stderr and *fds* (its number -> our descriptor).
+
+    Shape:   every source is first moved above the highest target, because posix_spawn runs its dup2
+             list in order and a later target may be an earlier one's source
+    Blocks:  until the exec has happened (posix_spawn shares our memory until then)
+    Raises:  KernelError(posix_spawn) - ENOENT, EACCES of the program
+    Owner:   ours stay open; the caller waits for the child
+    """
+    wanted = dict(fds or {})
+    floor = max((*wanted, 2)) + 1
+    moved: list[int] = []
+    actions: list[tuple[int, int, int]] = []
+    try:
+        for target, source in wanted.items():
+            copy = fcntl.fcntl(source.fileno(), fcntl.F_DUPFD_CLOEXEC, floor)
+            moved.append(copy)
+            actions.append((posix.POSIX_SPAWN_DUP2, copy, target))
+        program = executable if executable is not None else argv[0]
+        signals = range(1, 65) if reset_signals else ()
+        environment = posix.environ if env is None else env
+        return posix.posix_spawn(
+            program,
+            list(argv),
+            environment,
+            file_actions=actions,
+            setsigmask=(),
+            setsigdef=[s for s in signals if s not in (9, 19, 32, 33)],
+            **({"setsid": True} if setsid else {}),
+        )
+    except OSError as error:
+        raise KernelError("posix_spawn", error.errno or 0, str(argv[0])) from None
+    finally:
+        for number in moved:
+            posix.close(number)
