@@ -1,0 +1,287 @@
+"""Compile the native parts: hatchling build hook, and a script that builds in place.
+
+    python scripts/hatch_build.py [--force]
+
+What is built, from what is there:
+
+    module (cffi)                rootless/kernel/build_sys.py -> rootless.kernel._sys, and every other build_*.py
+                                 that holds an `ffibuilder`, in rootless/, netns/ and fuse_overlay/
+    program rootless/stage/enter     from enter.c
+    program rootless/stage/stage.bin from the other C files beside it, static where libc.a is there
+    launchers                    scripts/launcher.sh, one copy for each program, the interpreter's name filled in
+
+Only what is older than its sources is built. Objects are kept in build/ (or in a temporary directory where the tree
+is read-only); in-place and editable builds copy them into the tree, wheels take them from there. Needs a C compiler and
+the headers of Python, nothing else: a binding to a library whose header is absent is left out and the reason printed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # as a script, hatchling is not needed
+    BuildHookInterface = object  # type: ignore[assignment,misc]
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("rootless", "netns", "fuse_overlay")
+PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
+STAGE = "rootless/stage"
+EXT_SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
+# builder -> (header that must be found, what is missing without it)
+OPTIONAL = {
+    "netns/build_slirp.py": (("slirp/libslirp.h", "libslirp.h"), "libslirp-dev", "the private network"),
+}
+
+
+def say(text: str) -> None:
+    print(f"hatch_build: {text}", file=sys.stderr, flush=True)
+
+
+def compiler() -> list[str]:
+    """Return the C compiler as words: $CC, the one that built Python, or cc."""
+    for words in (os.environ.get("CC", ""), sysconfig.get_config_var("CC") or "", "cc", "gcc", "clang"):
+        argv = str(words).split()
+        if argv and shutil.which(argv[0]):
+            return argv
+    raise SystemExit("hatch_build: no C compiler found: install gcc (Debian: apt-get install gcc libc6-dev python3-dev)")
+
+
+def has_header(names: tuple[str, ...]) -> bool:
+    """Tell whether the compiler finds one of the headers *names*."""
+    for name in names:
+        probe = subprocess.run(
+            [*compiler(), *os.environ.get("CPPFLAGS", "").split(), "-E", "-x", "c", "-"],
+            input=f"#include <{name}>\n".encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        if probe.returncode == 0:
+            return True
+    return False
+
+
+def older(product: Path, sources: list[Path]) -> bool:
+    """Tell whether *product* is missing or older than one of *sources*."""
+    try:
+        made = product.stat().st_mtime_ns
+    except FileNotFoundError:
+        return True
+    return any(source.stat().st_mtime_ns > made for source in sources if source.exists())
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Put a copy of *source* at *target* by rename, so that a running program keeps the old one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copy2(source, fresh)
+    fresh.replace(target)
+
+
+class Builder:
+    """Builds into *out*, which mirrors the tree; `products` maps what was made to its place in the tree."""
+
+    def __init__(self, out: Path, *, force: bool = False) -> None:
+        self.out = out
+        self.force = force
+        self.products: dict[Path, str] = {}
+
+    def everything(self) -> dict[Path, str]:
+        """Build all native parts; return product -> path in the tree."""
+        for package in PACKAGES:
+            for builder in sorted((ROOT / package).rglob("build_*.py")):
+                self.extension(builder)
+        self.programs()
+        return self.products
+
+    def stale(self, product: Path, sources: list[Path]) -> bool:
+        return self.force or older(product, [*sources, Path(__file__)])
+
+    # ---- cffi modules
+
+    def extension(self, path: Path) -> None:
+        """Compile the cffi module that the builder at *path* describes."""
+        place = path.relative_to(ROOT).as_posix()
+        if place in OPTIONAL:
+            headers, package, lost = OPTIONAL[place]
+            if not has_header(headers):
+                say(f"{place} skipped: {headers[0]} not found (Debian: {package}); {lost} will not be available")
+                return
+        # Any source beside the builder may be included by another one: a rebuild too many costs a second.
+        near = [p for p in path.parent.iterdir() if p.suffix in {".c", ".h"} and not p.name.startswith("_")]
+        near += [p for p in (path.parent / "decl").glob("*") if p.is_file()]
+        module = self.load(path) if self.might_be_stale(path, near) else None
+        if module is None:
+            return
+        builder = getattr(module, "ffibuilder", None)
+        if builder is None:
+            return
+        name, source, extension, options = builder._assigned_source
+        product = self.out / (name.replace(".", "/") + EXT_SUFFIX)
+        for key in ("sources", "include_dirs", "depends", "library_dirs", "extra_objects"):
+            if key in options:  # relative paths are meant from the builder's directory
+                options[key] = [str((path.parent / item).resolve()) for item in options[key]]
+        builder._assigned_source = name, source, extension, options
+        say(f"compiling {name}")
+        with tempfile.TemporaryDirectory(prefix="rootless-cffi-") as scratch:
+            built = Path(builder.compile(tmpdir=scratch, verbose=False))
+            replace_file(built, product)
+        self.remember(path, product)
+        self.products[product] = product.relative_to(self.out).as_posix()
+
+    def might_be_stale(self, path: Path, near: list[Path]) -> bool:
+        """Look at the note that the last build left: which product this builder has. True when it must be loaded."""
+        note = self.note(path)
+        if note.exists():
+            product = self.out / note.read_text()
+            if not self.stale(product, [path, *near]):
+                self.products[product] = product.relative_to(self.out).as_posix()
+                return False
+        return True
+
+    def note(self, path: Path) -> Path:
+        return self.out / (path.relative_to(ROOT).as_posix() + EXT_SUFFIX + ".made")
+
+    def remember(self, path: Path, product: Path) -> None:
+        self.note(path).parent.mkdir(parents=True, exist_ok=True)
+        self.note(path).write_text(product.relative_to(self.out).as_posix())
+
+    def load(self, path: Path) -> Any:
+        """Execute the builder at *path* as a module of its own."""
+        spec = importlib.util.spec_from_file_location(f"rootless_builder_{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise SystemExit(f"hatch_build: cannot load {path}")
+        module = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, str(ROOT))
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.remove(str(ROOT))
+        return module
+
+    # ---- C programs
+
+    def programs(self) -> None:
+        """Compile `enter` and the stage."""
+        stage = ROOT / STAGE
+        headers = sorted(stage.glob("*.h"))
+        enter = stage / "enter.c"
+        rest = sorted(p for p in stage.glob("*.c") if p != enter and not p.name.startswith("_"))
+        if enter.exists():
+            self.program(f"{STAGE}/enter", [enter], headers)
+        if (stage / "stage.c").exists():
+            self.program(f"{STAGE}/stage.bin", rest, headers)
+
+    def program(self, place: str, sources: list[Path], headers: list[Path]) -> None:
+        """Link one program: static, so that it starts fast and needs nothing of the container; dynamic without libc.a."""
+        product = self.out / place
+        self.products[product] = place
+        if not self.stale(product, [*sources, *headers]):
+            return
+        say(f"compiling {place}")
+        product.parent.mkdir(parents=True, exist_ok=True)
+        fresh = product.with_name(product.name + ".new")
+        flags = ["-std=gnu11", "-O2", "-fno-plt", "-ffunction-sections", "-Wall", "-Wextra", *os.environ.get("CFLAGS", "").split()]
+        command = [*compiler(), *flags, f"-I{ROOT / STAGE}", "-o", str(fresh), *map(str, sources), "-Wl,--gc-sections", "-s"]
+        static = subprocess.run([*command, "-static"], stderr=subprocess.PIPE, check=False)
+        if static.returncode == 0:
+            sys.stderr.buffer.write(static.stderr)
+        else:
+            if subprocess.run(command, check=False).returncode != 0:
+                raise SystemExit(f"hatch_build: cannot compile {place}")
+            say(f"{place} is linked dynamically (no libc.a)")
+        fresh.replace(product)
+
+    # ---- launchers
+
+    def launchers(self) -> dict[str, str]:
+        """Write the launcher of each program; return path -> name in bin/."""
+        text = (ROOT / "scripts/launcher.sh").read_text()
+        python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        base = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
+        made = {}
+        for program in PROGRAMS:
+            path = self.out / "bin" / program
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(
+                text.replace("@PROGRAM@", program).replace("@PYTHON@", python).replace("@BASE@", str(base))
+            )
+            path.chmod(0o755)
+            made[str(path)] = program
+        return made
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """Give the directory that products are kept in, locked; a temporary one where the tree cannot be written."""
+    out = ROOT / "build" / f"native-{sysconfig.get_platform()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="rootless-build-") as scratch:
+            yield Path(scratch)
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield out
+    finally:
+        os.close(lock)
+
+
+def install_in_place(products: dict[Path, str]) -> None:
+    """Copy *products* into the tree and compile the Python files, which a user who may not write here cannot do."""
+    for product, place in products.items():
+        target = ROOT / place
+        if older(target, [product]):
+            replace_file(product, target)
+    import compileall
+
+    for package in PACKAGES:
+        compileall.compile_dir(ROOT / package, quiet=2, workers=1)
+
+
+class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc]
+    """What hatchling calls for wheels (editable ones too)."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name != "wheel":
+            return
+        self.held = workshop()
+        builder = Builder(self.held.__enter__())
+        products = builder.everything()
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["shared_scripts"].update(builder.launchers())
+        if version == "editable":
+            install_in_place(products)
+        else:
+            build_data["force_include"].update({str(product): place for product, place in products.items()})
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if self.target_name == "wheel":
+            self.held.__exit__(None, None, None)
+
+
+def main() -> None:
+    with workshop() as out:
+        install_in_place(Builder(out, force="--force" in sys.argv[1:]).everything())
+
+
+if __name__ == "__main__":
+    main()
