@@ -1,0 +1,289 @@
+"""The program `rootless`: find the verb, import its module, print its errors.
+
+`main` imports only the parser before it knows the verb, and one module for it after: start-up is
+what a person waits for. Each module of cli/commands has `COMMAND` (its table) and
+`main(argv, options) -> int`.
+
+Source: docs/decisions (exit codes): 125 us, 126 and 127 the container's program, 128+n a signal
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from rootless.errors import EXIT_ENGINE, RootlessError, UsageError
+from rootless.plan.options import GlobalOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.parser import Command
+
+EXIT_BROKEN_PIPE = 128 + 13
+EXIT_INTERRUPTED = 128 + 2
+
+# verb -> (module of cli/commands, arguments put before the others, one line for --help)
+VERBS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "doctor": ("doctor", (), "Try what a container needs from this machine and say what works"),
+    "images": ("images", (), "List images in local storage"),
+    "info": ("info", (), "Display system information"),
+    "inspect": ("inspect", (), "Display the configuration of an image or container"),
+    "pull": ("pull", (), "Pull an image from a registry"),
+    "rmi": ("rmi", (), "Removes one or more images from local storage"),
+    "run": ("run", (), "Run a command in a new container"),
+    "version": ("version", (), "Display the version"),
+}
+GROUPS: dict[str, tuple[str, dict[str, tuple[str, tuple[str, ...], str]]]] = {
+    "image": ("Manage images", {
+        "inspect": ("inspect", ("--type", "image"), "Display the configuration of an image"),
+        "list": ("images", (), "List images in local storage"),
+        "ls": ("images", (), "List images in local storage"),
+        "pull": ("pull", (), "Pull an image from a registry"),
+        "rm": ("rmi", (), "Removes one or more images from local storage"),
+    }),
+    "container": ("Manage containers", {
+        "inspect": ("inspect", ("--type", "container"), "Display the configuration of a container"),
+        "run": ("run", (), "Run a command in a new container"),
+    }),
+    "system": ("Manage rootless", {
+        "info": ("info", (), "Display system information"),
+    }),
+}  # fmt: skip
+
+# podman's other verbs: known, and refused in one line each
+LATER = (
+    "attach", "auto-update", "build", "buildx", "commit", "cp", "create", "diff", "events", "exec", "export",
+    "generate", "healthcheck", "history", "import", "init", "kill", "kube", "load", "login", "logout", "logs",
+    "machine", "manifest", "mount", "network", "pause", "play", "pod", "port", "ps", "push", "rename", "restart",
+    "rm", "save", "search", "secret", "start", "stats", "stop", "tag", "top", "umount", "unmount", "unpause",
+    "unshare", "untag", "update", "volume", "wait",
+)  # fmt: skip
+LATER_IN_GROUP = {
+    "image": ("build", "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
+              "search", "sign", "tag", "tree", "trust", "unmount", "untag"),
+    "container": ("attach", "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec", "exists",
+                  "export", "init", "kill", "list", "logs", "ls", "mount", "pause", "port", "prune", "ps", "rename",
+                  "restart", "restore", "rm", "runlabel", "start", "stats", "stop", "top", "unmount", "unpause",
+                  "update", "wait"),
+    "system": ("connection", "df", "events", "migrate", "prune", "renumber", "reset", "service"),
+}  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line *argv* (without the program's name) and return the exit status.
+
+    Blocks: until the command ends. Output is flushed; the launcher ends the process with os._exit.
+    """
+    try:
+        try:
+            status = _dispatch(argv)
+            sys.stdout.flush()
+            return status
+        finally:
+            sys.stderr.flush()
+    except RootlessError as error:
+        return report(error)
+    except BrokenPipeError:
+        _silence_stdout()
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        return report(RootlessError(_describe(error)))
+    except Exception as error:
+        return _unexpected(error)
+
+
+def report(error: RootlessError) -> int:
+    """Print *error* as podman does, its hint below, and return its exit status."""
+    text = f"Error: {error.message}\n"
+    command = getattr(error, "command", "")
+    if command:
+        text += f"See 'rootless {command} --help'\n"
+    if error.hint:
+        text += f"hint: {error.hint}\n"
+    _to_stderr(text)
+    return error.code
+
+
+def warn(text: str) -> None:
+    """Print one warning to the person."""
+    _to_stderr(f"rootless: warning: {text}\n")
+
+
+def _to_stderr(text: str) -> None:
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody listens; the exit status still says it
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv and argv[0] in ("--version", "-v"):
+        return _print_version()
+    from rootless.cli.parser import GLOBAL_FLAGS, Command, HelpWanted, merge_globals, scan
+
+    own = (("help", "h", "bool", "", "", "", ""), ("version", "v", "bool", "", "", "", ""))
+    rows = {row[0]: row for row in GLOBAL_FLAGS + own}
+    top = Command("", "")
+    try:
+        parsed = scan(top, rows, argv, interspersed=False)
+    except UsageError as error:
+        raise _at_top(error) from None
+    options = merge_globals(parsed, GlobalOptions(), [])
+    if parsed.flag("version"):
+        return _print_version()
+    words = list(parsed.args)
+    if parsed.flag("help"):
+        words = ["help", *words]
+    if parsed.flag("noout"):
+        _silence_stdout()
+    if options.log_level.lower() in ("trace", "debug", "info"):
+        _start_logging(options.log_level.lower())
+    if not words:
+        sys.stdout.write(_program_help())
+        raise UsageError("missing command 'rootless COMMAND'")
+    try:
+        return _run_verb(words, options)
+    except HelpWanted as wanted:
+        from rootless.cli.help import command_help
+
+        sys.stdout.write(command_help(wanted.command))
+        return 0
+
+
+def _at_top(error: UsageError) -> UsageError:
+    return UsageError(error.message, hint="see 'rootless --help'")
+
+
+def _run_verb(words: list[str], options: GlobalOptions) -> int:
+    verb, rest = words[0], words[1:]
+    if verb == "help":
+        return _help(rest, options)
+    entry = VERBS.get(verb)
+    if entry is None and verb in GROUPS:
+        summary, members = GROUPS[verb]
+        if not rest or rest[0] in ("--help", "-h"):
+            from rootless.cli.help import group_help
+
+            sys.stdout.write(group_help(verb, summary, tuple((k, v[2]) for k, v in members.items())))
+            if rest:
+                return 0
+            raise UsageError(f"missing command 'rootless {verb} COMMAND'")
+        entry = members.get(rest[0])
+        if entry is None:
+            _unknown_in_group(verb, rest[0])
+            return EXIT_ENGINE
+        rest = rest[1:]
+    if entry is None:
+        if verb in LATER:
+            raise UsageError(f"`rootless {verb}` is not there yet: podman has this command, rootless does not")
+        raise UsageError(*_unknown(verb))
+    module, prefix, _ = entry
+    code = __import__(f"rootless.cli.commands.{module}", fromlist=["main"])
+    status: int = code.main([*prefix, *rest], options)
+    return status
+
+
+def _help(rest: list[str], options: GlobalOptions) -> int:
+    names = [word for word in rest if not word.startswith("-")]
+    if not names:
+        sys.stdout.write(_program_help())
+        return 0
+    if names[0] in VERBS or names[0] in GROUPS:
+        return _run_verb([*names[: 2 if names[0] in GROUPS else 1], "--help"], options)
+    raise UsageError(f"unknown help topic `{' '.join(names)}`")
+
+
+def _program_help() -> str:
+    from rootless.cli.help import program_help
+
+    verbs = [(name, entry[2]) for name, entry in VERBS.items()]
+    verbs += [(name, group[0]) for name, group in GROUPS.items()]
+    return program_help(tuple(sorted(verbs)))
+
+
+def _unknown_in_group(group: str, verb: str) -> None:
+    if verb in LATER_IN_GROUP.get(group, ()):
+        raise UsageError(
+            f"`rootless {group} {verb}` is not there yet: podman has this command, rootless does not"
+        )
+    raise UsageError(
+        f"unrecognized command `rootless {group} {verb}`\nTry 'rootless {group} --help' for more information"
+    )
+
+
+def _unknown(verb: str) -> tuple[str]:
+    """Return podman's text for a verb that nobody knows, with the verbs that look like it."""
+    near = [name for name in (*VERBS, *GROUPS) if _distance(verb, name) <= 2 or name.startswith(verb.lower())]
+    text = f"unrecognized command `rootless {verb}`\n"
+    if near:
+        text += "\nDid you mean this?\n" + "".join([f"\t{name}\n" for name in near]) + "\n"
+    return (text + "Try 'rootless --help' for more information",)
+
+
+def _distance(one: str, other: str) -> int:
+    """Return the edit distance of two words."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        last, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (a != b))
+    return row[-1]
+
+
+def _print_version() -> int:
+    from rootless import __version__
+
+    sys.stdout.write(f"rootless version {__version__}\n")
+    return 0
+
+
+def _start_logging(level: str) -> None:
+    import logging
+
+    shown = {"trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO}[level]
+    logging.basicConfig(level=shown, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("rootless").setLevel(shown)
+
+
+def _silence_stdout() -> None:
+    """Point stdout at /dev/null, so that a flush at the end cannot fail."""
+    null = posix.open("/dev/null", posix.O_WRONLY | posix.O_CLOEXEC)
+    posix.dup2(null, 1)
+    posix.close(null)
+
+
+def _describe(error: OSError) -> str:
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    reason = (error.strerror or str(error)).lower()
+    return f"{' -> '.join(names)}: {reason}" if names else reason
+
+
+def _unexpected(error: Exception) -> int:
+    """Report what is not meant for a person: the first leaf of a group that is, or a fault of ours."""
+    pending: list[BaseException] = [error]
+    while pending:
+        one = pending.pop(0)
+        if isinstance(one, BaseExceptionGroup):
+            pending += one.exceptions
+        elif isinstance(one, RootlessError):
+            return report(one)
+        elif isinstance(one, KeyboardInterrupt):
+            return EXIT_INTERRUPTED
+        elif isinstance(one, BrokenPipeError):
+            _silence_stdout()
+            return EXIT_BROKEN_PIPE
+    from rootless.errors import InternalError
+
+    import traceback
+
+    _to_stderr(traceback.format_exc())
+    return report(InternalError(f"internal error: {type(error).__name__}: {error}"))
+
+
+def program() -> None:
+    """Entry of the launcher: run sys.argv and end the process without the interpreter's tear-down."""
+    posix._exit(main(sys.argv[1:]))

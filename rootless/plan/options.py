@@ -1,0 +1,186 @@
+"""What a front end may ask for: plain values, already parsed and checked for their form.
+
+Nothing here knows argv, the image or the machine. `cli/flags_run.py` makes `RunOptions` from
+podman's flags, `plan/translate.py` turns them into an OCI Spec.
+
+Source: podman-run(1) of podman 4.3
+"""
+
+from __future__ import annotations
+
+from rootless.spec.record import record
+
+
+@record
+class GlobalOptions:
+    """The flags that may stand before the verb; empty means: not given."""
+
+    root: str = ""
+    runroot: str = ""
+    tmpdir: str = ""
+    log_level: str = "warn"
+    storage_driver: str = ""
+    storage_opts: tuple[str, ...] = ()
+    cgroup_manager: str = ""
+
+
+@record
+class PortRange:
+    """One `-p`: *length* ports in a row. *host_port* 0 means: any free port; *host_ip* "" means: all addresses."""
+
+    host_ip: str
+    host_port: int
+    container_port: int
+    length: int = 1
+    protocol: str = "tcp"
+
+
+@record
+class VolumeRequest:
+    """One `-v`, `--mount` or `--tmpfs`.
+
+    Shape: kind `bind` (source is an absolute host path), `volume` (source is a volume's name, empty for an
+    anonymous one), `tmpfs` and `devpts` (no source). *options* are OCI mount options without the defaults of the
+    kind; *chown* is podman's `U`, *copy_up* is false for `nocopy` (and for a tmpfs with `notmpcopyup`).
+    """
+
+    kind: str
+    source: str
+    target: str
+    options: tuple[str, ...] = ()
+    chown: bool = False
+    copy_up: bool = True
+
+
+@record
+class DeviceRequest:
+    """One `--device`: *permissions* is a subset of `rwm`."""
+
+    source: str
+    target: str
+    permissions: str = "rwm"
+
+
+@record
+class UlimitRequest:
+    """One `--ulimit`: *name* in lower case without `RLIMIT_`; -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@record
+class SecurityOptions:
+    """What `--security-opt` says.
+
+    Shape: *seccomp* is "" for our default profile, "unconfined", or the path of a profile file.
+    *unmask* may hold "ALL". *proc_opts* are mount options of /proc.
+    """
+
+    no_new_privileges: bool = False
+    seccomp: str = ""
+    mask: tuple[str, ...] = ()
+    unmask: tuple[str, ...] = ()
+    proc_opts: tuple[str, ...] = ()
+
+
+@record
+class NetworkRequest:
+    """`--network`: *mode* is private, none, host; *options* are `key=value` after the colon."""
+
+    mode: str = "private"
+    options: tuple[str, ...] = ()
+
+
+@record
+class RunOptions:
+    """All of `rootless run`.
+
+    Shape: *image* is the reference, or the directory when *rootfs* is set. Pairs are (name, value).
+    *env* is the merged result of --env-file and -e (already with the values taken from the caller's
+    environment), *env_host* the caller's environment when --env-host was given, *proxy_env* the
+    caller's proxy variables unless --http-proxy=false. *entrypoint* None: the image's; (): none.
+    *timeout* and *stop_timeout* in seconds, 0 for *timeout*: no limit; *shm_size* in bytes, None: the default.
+    *host_users* are lines of the host's passwd for --hostuser.
+    """
+
+    image: str
+    command: tuple[str, ...] = ()
+    # the image
+    pull: str = "missing"
+    os: str = ""
+    arch: str = ""
+    variant: str = ""
+    platform: str = ""
+    authfile: str = ""
+    tls_verify: bool | None = None
+    quiet: bool = False
+    rootfs: bool = False
+    image_volume: str = "bind"
+    # the container
+    name: str = ""
+    cidfile: str = ""
+    pidfile: str = ""
+    remove: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    stop_signal: str = ""
+    stop_timeout: int = 10
+    timeout: int = 0
+    storage_driver: str = ""
+    # the process
+    interactive: bool = False
+    tty: bool = False
+    sig_proxy: bool = True
+    entrypoint: tuple[str, ...] | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    env_host: tuple[tuple[str, str], ...] = ()
+    proxy_env: tuple[tuple[str, str], ...] = ()
+    unset_env: tuple[str, ...] = ()
+    unset_env_all: bool = False
+    user: str = ""
+    group_add: tuple[str, ...] = ()
+    workdir: str = ""
+    umask: str = "0022"
+    init: bool = False
+    init_path: str = ""
+    oom_score_adj: int | None = None
+    ulimits: tuple[UlimitRequest, ...] = ()
+    tz: str = ""
+    personality: str = ""
+    # passwd of the container
+    passwd: bool = True
+    passwd_entry: str = ""
+    host_users: tuple[str, ...] = ()
+    # namespaces
+    userns: str = ""
+    pid: str = "private"
+    ipc: str = "private"
+    uts: str = "private"
+    cgroupns: str = "private"
+    sysctls: tuple[tuple[str, str], ...] = ()
+    # network
+    network: NetworkRequest = NetworkRequest()
+    hostname: str = ""
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    no_hosts: bool = False
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    publish: tuple[PortRange, ...] = ()
+    publish_all: bool = False
+    expose: tuple[PortRange, ...] = ()
+    # privileges
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security: SecurityOptions = SecurityOptions()
+    # file systems
+    read_only: bool = False
+    read_only_tmpfs: bool = True
+    shm_size: int | None = None
+    volumes: tuple[VolumeRequest, ...] = ()
+    devices: tuple[DeviceRequest, ...] = ()
+    # what the CLI shall print before it starts
+    warnings: tuple[str, ...] = ()
