@@ -1,0 +1,93 @@
+"""Delete trees of any owner and mode.
+
+Owner: run it as uid 0 of our user namespace, which has every capability over the files of all mapped ids.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rootless.store import atomic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(path: str) -> None:
+    """Delete *path* and everything below it; nothing there is no error. Links are deleted, never followed.
+
+    Without recursion and with one open directory for each level, so that depth costs descriptors, not stack.
+
+    Raises: StoreError
+    """
+    parent, _, name = path.rpartition("/")
+    try:
+        top = os.open(parent or "/", _DIRECTORY)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise atomic.cannot("remove", path, error) from error
+    try:
+        _remove(top, name)
+    except OSError as error:
+        raise atomic.cannot("remove", path, error) from error
+    finally:
+        os.close(top)
+
+
+def _remove(parent: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EPERM):
+            raise
+    # (directory, its name in the one above, its subdirectories that are still to do)
+    stack: list[tuple[int, str, Iterator[str]]] = []
+    try:
+        stack.append(_empty(parent, name))
+        while stack:
+            here, own_name, rest = stack[-1]
+            child = next(rest, None)
+            if child is not None:
+                stack.append(_empty(here, child))
+                continue
+            os.close(here)
+            stack.pop()
+            os.rmdir(own_name, dir_fd=stack[-1][0] if stack else parent)
+    finally:
+        for here, _, _ in stack:
+            os.close(here)
+
+
+def _empty(parent: int, name: str) -> tuple[int, str, Iterator[str]]:
+    """Open a directory, delete what is not a directory in it, and return what is."""
+    try:
+        here = os.open(name, _DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        # Without capabilities (a store of plain files outside the namespace) our own 0000 directory is closed to us.
+        os.chmod(name, 0o700, dir_fd=parent)
+        here = os.open(name, _DIRECTORY, dir_fd=parent)
+    directories = []
+    try:
+        with os.scandir(here) as entries:
+            listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for entry, is_directory in listed:
+            if is_directory:
+                directories.append(entry)
+                continue
+            try:
+                os.unlink(entry, dir_fd=here)
+            except PermissionError:
+                os.fchmod(here, 0o700)
+                os.unlink(entry, dir_fd=here)
+    except BaseException:
+        os.close(here)
+        raise
+    return here, name, iter(directories)
