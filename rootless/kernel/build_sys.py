@@ -242,7 +242,7 @@ def stub() -> str:
         for argument in rest.rstrip(")").split(","):
             words = argument.replace("*", " * ").split()
             kind = "bytes | Any" if "char" in words else "Any" if "*" in words else "int"
-            arguments.append(f"{words[-1]}: {kind}")
+            arguments.append(f"{words[-1]}_: {kind}")
         lines += [f"    def {name}(", *[f"        {a}," for a in arguments], "        /,", "    ) -> int: ..."]
     lines += [f"    {c}: Final[int]" for c in CONSTANTS]
     return "\n".join([*lines, "", "lib: Final[_Lib]", ""])

@@ -1,0 +1,419 @@
+/*
+ * Operations on mounts and on files of the new root. Every path in the root is resolved by openat2(2) with
+ * RESOLVE_IN_ROOT, so that no link of an image, nor one put there while we work, leads to the host.
+ */
+#include "stage.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <termios.h>
+#include <linux/openat2.h>
+
+#ifndef MOVE_MOUNT_F_EMPTY_PATH
+#define MOVE_MOUNT_F_EMPTY_PATH 0x00000004
+#endif
+#ifndef MOVE_MOUNT_T_EMPTY_PATH
+#define MOVE_MOUNT_T_EMPTY_PATH 0x00000040
+#endif
+#ifndef OPEN_TREE_CLONE
+#define OPEN_TREE_CLONE 1
+#endif
+#ifndef OPEN_TREE_CLOEXEC
+#define OPEN_TREE_CLOEXEC O_CLOEXEC
+#endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
+#ifndef MOUNT_ATTR_RDONLY
+#define MOUNT_ATTR_RDONLY 1
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+
+static int open_in_root(int root, const char *path, int flags, mode_t mode)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(flags | O_CLOEXEC),
+		.mode = flags & O_CREAT ? mode : 0,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd;
+
+	/* EAGAIN: a rename or mount raced with the look-up (openat2(2)). */
+	for (int i = 0; i < 64; i++)
+		if ((fd = syscall(SYS_openat2, root, *path ? path : ".", &how, sizeof how)) >= 0 || errno != EAGAIN)
+			break;
+	return fd < 0 ? -errno : (int)fd;
+}
+
+/* Open the directory *path* in the root as O_PATH, making what is missing. */
+static int make_dirs(int root, const char *path, mode_t mode)
+{
+	char done[4096];
+	size_t n = strlen(path);
+	int here, next;
+
+	if ((here = open_in_root(root, path, O_PATH | O_DIRECTORY, 0)) != -ENOENT) return here;
+	if (n >= sizeof done) return -ENAMETOOLONG;
+	if ((here = open_in_root(root, "/", O_PATH | O_DIRECTORY, 0)) < 0) return here;
+	for (size_t i = 0; i <= n; i++) {
+		/* Each prefix is looked up from the root: links and `..` in what exists keep their meaning. */
+		if ((path[i] != '/' && path[i] != 0) || i == 0 || path[i - 1] == '/') continue;
+		memcpy(done, path, i);
+		done[i] = 0;
+		if ((next = open_in_root(root, done, O_PATH | O_DIRECTORY, 0)) == -ENOENT) {
+			const char *name = strrchr(done, '/');
+			name = name ? name + 1 : done;
+			if (mkdirat(here, name, mode) < 0 && errno != EEXIST) {
+				next = -errno;
+				close(here);
+				return next;
+			}
+			next = open_in_root(root, done, O_PATH | O_DIRECTORY, 0);
+		}
+		close(here);
+		if ((here = next) < 0) return here;
+	}
+	return here;
+}
+
+/* Open what stands at *path* in the root; make a directory or an empty file where nothing stands. */
+static int make_target(int root, const char *path, int directory)
+{
+	char parent[4096];
+	int fd = open_in_root(root, path, O_PATH, 0), dir;
+
+	if (fd != -ENOENT) return fd;
+	if (directory) return make_dirs(root, path, 0755);
+	size_t n = strlen(path);
+	while (n > 1 && path[n - 1] == '/') n--;
+	const char *name = memrchr(path, '/', n);
+	size_t cut = name ? (size_t)(name - path) : 0;
+	name = name ? name + 1 : path;
+	if (cut >= sizeof parent || strlen(name) > 255) return -ENAMETOOLONG;
+	memcpy(parent, path, cut);
+	parent[cut] = 0;
+	if ((dir = make_dirs(root, cut ? parent : "/", 0755)) < 0) return dir;
+	fd = openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
+	if (fd < 0) {
+		fd = -errno;
+		close(dir);
+		return fd;
+	}
+	close(fd);
+	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) fd = -errno;
+	close(dir);
+	return fd;
+}
+
+static int set_attrs(int fd, uint64_t set, uint64_t clr, uint64_t propagation, unsigned flags)
+{
+	struct { uint64_t set, clr, propagation, userns; } attr = { set, clr, propagation, 0 };
+
+	if (!set && !clr && !propagation) return 0;
+	return syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | flags, &attr, sizeof attr) < 0 ? -errno : 0;
+}
+
+static int attach(int tree, int target)
+{
+	return syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+static int is_directory(int fd)
+{
+	struct stat st;
+	return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Attach the detached mount *tree* at *path*, which is made if missing; tree is closed. */
+static int attach_at(struct stage *st, int tree, const char *path)
+{
+	int target = make_target(st->root, path, is_directory(tree)), r = target;
+
+	if (target >= 0) {
+		r = attach(tree, target);
+		close(target);
+	}
+	close(tree);
+	return r;
+}
+
+static int clone_tree(int dfd, const char *path, int recursive)
+{
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (*path ? 0 : AT_EMPTY_PATH);
+	long fd = syscall(SYS_open_tree, dfd, path, flags | (recursive ? AT_RECURSIVE : 0));
+
+	/* A tree with mounts that an outer namespace locked can only be copied whole. */
+	if (fd < 0 && errno == EINVAL && !recursive) fd = syscall(SYS_open_tree, dfd, path, flags | AT_RECURSIVE);
+	return fd < 0 ? -errno : (int)fd;
+}
+
+static int set_root(struct stage *st, const struct op *op)
+{
+	int tree = op->fd, target, r;
+
+	if (tree < 0 && (tree = clone_tree(AT_FDCWD, arg(op, 0), 1)) < 0) return tree;
+	if ((r = set_attrs(tree, op->a, 0, op->b, AT_RECURSIVE)) < 0) return r;
+	target = open(arg(op, 1), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (target < 0) return -errno;
+	if ((r = attach(tree, target)) < 0) return r;
+	close(target);
+	close(tree);
+	/* The path now leads to the attached mount: open the top of it, not what it covers. */
+	st->root = open(arg(op, 1), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return st->root < 0 ? -errno : 0;
+}
+
+static int bind_tree(struct stage *st, const struct op *op)
+{
+	unsigned rec = op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0;
+	int tree, r;
+
+	tree = op->fd >= 0 ? clone_tree(op->fd, "", rec != 0) : clone_tree(AT_FDCWD, arg(op, 0), rec != 0);
+	if (tree < 0) return tree;
+	/* Only a bind that asked for it (rro and friends) changes the mounts below. */
+	if ((r = set_attrs(tree, op->a, op->b, op->c, op->d ? AT_RECURSIVE : 0)) < 0) {
+		close(tree);
+		return r;
+	}
+	return attach_at(st, tree, arg(op, 1));
+}
+
+static int mount_new(struct stage *st, const struct op *op)
+{
+	char path[64];
+	int target = make_target(st->root, arg(op, 1), 1), r = 0;
+
+	if (target < 0) return target;
+	/* mount(2) takes all options of any file system as text; the target is a descriptor, never a path. */
+	snprintf(path, sizeof path, "/proc/self/fd/%d", target);
+	if (mount(arg(op, 0), path, arg(op, 2), op->a, op->len[3] ? arg(op, 3) : NULL) < 0) r = -errno;
+	close(target);
+	if (r == 0 && op->b) {
+		if ((target = open_in_root(st->root, arg(op, 1), O_PATH, 0)) < 0) return target;
+		r = set_attrs(target, 0, 0, op->b, op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0);
+		close(target);
+	}
+	return r;
+}
+
+/* Hide a path: an empty read-only tmpfs over a directory, /dev/null over a file. */
+static int mask(struct stage *st, const struct op *op)
+{
+	char path[64];
+	int target = open_in_root(st->root, arg(op, 0), O_PATH, 0), tree, r;
+
+	if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
+	if (is_directory(target)) {
+		snprintf(path, sizeof path, "/proc/self/fd/%d", target);
+		r = mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k") < 0 ? -errno : 0;
+	} else if ((tree = clone_tree(AT_FDCWD, "/dev/null", 0)) < 0) {
+		r = tree;
+	} else {
+		r = attach(tree, target);
+		close(tree);
+	}
+	close(target);
+	return r;
+}
+
+/* Change attributes of the mount at a path, putting a mount there where there is none. */
+static int readonly_path(struct stage *st, const struct op *op)
+{
+	int target = open_in_root(st->root, arg(op, 0), O_PATH, 0), tree, r;
+
+	if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
+	if ((tree = clone_tree(target, "", 1)) < 0) {
+		close(target);
+		return tree;
+	}
+	if ((r = set_attrs(tree, MOUNT_ATTR_RDONLY, 0, 0, AT_RECURSIVE)) == 0) r = attach(tree, target);
+	close(tree);
+	close(target);
+	return r;
+}
+
+static int set_attr_path(struct stage *st, const struct op *op)
+{
+	int target = open_in_root(st->root, arg(op, 0), O_PATH, 0), r;
+
+	if (target < 0) return target;
+	r = set_attrs(target, op->a, op->b, op->c, op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0);
+	close(target);
+	return r;
+}
+
+static int make_dir(struct stage *st, const struct op *op)
+{
+	int fd = open_in_root(st->root, arg(op, 0), O_PATH | O_DIRECTORY, 0), r = 0;
+
+	if (fd >= 0) { /* it is there: its owner and mode are the image's */
+		close(fd);
+		return 0;
+	}
+	if (fd != -ENOENT) return fd;
+	if ((fd = make_dirs(st->root, arg(op, 0), (mode_t)op->a)) < 0) return fd;
+	if ((op->b || op->c) && fchownat(fd, "", (uid_t)op->b, (gid_t)op->c, AT_EMPTY_PATH) < 0) r = -errno;
+	close(fd);
+	return r;
+}
+
+/* Open the directory above *path* and point *name* at its last component. */
+static int open_parent(struct stage *st, const char *path, const char **name)
+{
+	char parent[4096];
+	const char *slash = strrchr(path, '/');
+	size_t cut = slash ? (size_t)(slash - path) : 0;
+
+	if (cut >= sizeof parent) return -ENAMETOOLONG;
+	memcpy(parent, path, cut);
+	parent[cut] = 0;
+	*name = slash ? slash + 1 : path;
+	return make_dirs(st->root, cut ? parent : "/", 0755);
+}
+
+static int make_symlink(struct stage *st, const struct op *op)
+{
+	const char *name;
+	int dir = open_parent(st, arg(op, 1), &name), r = 0;
+
+	if (dir < 0) return dir;
+	if (symlinkat(arg(op, 0), dir, name) < 0 && errno != EEXIST) r = -errno;
+	close(dir);
+	return r;
+}
+
+static int make_node(struct stage *st, const struct op *op)
+{
+	const char *name;
+	int dir = open_parent(st, arg(op, 0), &name), r = 0;
+
+	if (dir < 0) return dir;
+	if (mknodat(dir, name, (mode_t)op->a, (dev_t)op->b) < 0) r = -errno;
+	if (r == 0 && (fchownat(dir, name, (uid_t)op->c, (gid_t)op->d, AT_SYMLINK_NOFOLLOW) < 0
+		       || fchmodat(dir, name, (mode_t)op->a & 07777, 0) < 0))
+		r = -errno;
+	close(dir);
+	return r;
+}
+
+static int write_file(struct stage *st, const struct op *op)
+{
+	int fd = open_in_root(st->root, arg(op, 0), O_WRONLY, 0), r = 0;
+
+	if (fd < 0) return fd;
+	if (write(fd, arg(op, 1), op->len[1]) != (ssize_t)op->len[1]) r = errno ? -errno : -EIO;
+	close(fd);
+	return r;
+}
+
+static int enter_root(struct stage *st, const struct op *op)
+{
+	if (fchdir(st->root) < 0) return -errno;
+	if (op->flags & OPF_NO_PIVOT) {
+		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0) return -errno;
+	} else {
+		/* pivot_root(2), "pivot_root(".", ".")": the old root ends up under the new one, then goes. */
+		if (syscall(SYS_pivot_root, ".", ".") < 0) return -errno;
+		if (mount(NULL, ".", NULL, MS_REC | MS_SLAVE, NULL) < 0) return -errno;
+		if (umount2(".", MNT_DETACH) < 0) return -errno;
+	}
+	if (chdir("/") < 0) return -errno;
+	close(st->root);
+	st->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return st->root < 0 ? -errno : 0;
+}
+
+static int loopback_up(void)
+{
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
+
+	if (fd < 0) return -errno;
+	if (ioctl(fd, SIOCSIFFLAGS, &ifr) < 0) r = -errno;
+	close(fd);
+	return r;
+}
+
+/* Open a terminal of the container's own devpts, hand its master out, make it our stdio. */
+static int open_console(struct stage *st, const struct op *op)
+{
+	struct winsize size = { .ws_row = (unsigned short)op->a, .ws_col = (unsigned short)op->b };
+	int unlock = 0, master, slave, target, r = 0;
+
+	if ((master = open_in_root(st->root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY, 0)) < 0) return master;
+	if (ioctl(master, TIOCSPTLCK, &unlock) < 0) return -errno;
+	/* TIOCGPTPEER needs no path, so no link can lead it astray. */
+	if ((slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0) return -errno;
+	if (op->a || op->b) ioctl(master, TIOCSWINSZ, &size);
+	if ((target = make_target(st->root, "/dev/console", 0)) >= 0) {
+		int tree = clone_tree(slave, "", 0);
+		r = tree < 0 ? tree : attach(tree, target);
+		if (tree >= 0) close(tree);
+		close(target);
+	} else {
+		r = target;
+	}
+	if (r < 0) return r;
+	if ((r = send_message(MSG_CONSOLE, 0, 0, master)) < 0) return r;
+	if (fchown(slave, (uid_t)op->c, (gid_t)-1) < 0) {} /* as login does; refused where the id is not mapped */
+	if (ioctl(slave, TIOCSCTTY, 0) < 0) return -errno;
+	for (int fd = 0; fd < 3; fd++)
+		if (dup2(slave, fd) < 0) return -errno;
+	close(master);
+	close(slave);
+	return 0;
+}
+
+int op_mounts(struct stage *st, const struct op *op)
+{
+	switch (op->kind) {
+	case OP_PROPAGATION:
+		return mount(NULL, arg(op, 0), NULL, op->a, NULL) < 0 ? -errno : 0;
+	case OP_ROOT:
+		return set_root(st, op);
+	case OP_MOUNT:
+		return mount_new(st, op);
+	case OP_BIND:
+		return bind_tree(st, op);
+	case OP_ATTACH: {
+		int r = set_attrs(op->fd, op->a, op->b, op->c, op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0);
+		return r < 0 ? r : attach_at(st, op->fd, arg(op, 1));
+	}
+	case OP_MKDIR:
+		return make_dir(st, op);
+	case OP_SYMLINK:
+		return make_symlink(st, op);
+	case OP_MKNOD:
+		return make_node(st, op);
+	case OP_WRITE:
+		return write_file(st, op);
+	case OP_MASK:
+		return mask(st, op);
+	case OP_READONLY:
+		return readonly_path(st, op);
+	case OP_SETATTR:
+		return set_attr_path(st, op);
+	case OP_PIVOT:
+		return enter_root(st, op);
+	case OP_HOSTNAME:
+		return sethostname(arg(op, 0), op->len[0]) < 0 ? -errno : 0;
+	case OP_DOMAINNAME:
+		return setdomainname(arg(op, 0), op->len[0]) < 0 ? -errno : 0;
+	case OP_LOOPBACK:
+		return loopback_up();
+	case OP_CONSOLE:
+		return open_console(st, op);
+	}
+	return NOT_MINE;
+}
