@@ -17,10 +17,10 @@ from rootless.spec.record import fields
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
-    Converter = Callable[[object], object]
+    Converter = Callable[[Any], object]
 
 _KINDS: dict[type, str] = {
     dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number",
@@ -41,32 +41,32 @@ class _Fault(Exception):
         return SpecError(self.message, pointer="".join(["/" + step for step in steps]))
 
 
-def _wrong(value: object, wanted: str) -> _Fault:
-    return _Fault(f"{_KINDS.get(type(value), type(value).__name__)} where {wanted} is needed")
+def _wrong(value: Any, wanted: str) -> _Fault:
+    return _Fault(f"{_KINDS.get(value.__class__, value.__class__.__name__)} where {wanted} is needed")
 
 
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
     if value.__class__ is not str:
         raise _wrong(value, "a string")
-    if "\0" in value:  # type: ignore[operator]
+    if "\0" in value:
         raise _Fault("a NUL character in a string")
-    return value  # type: ignore[return-value]
+    return value
 
 
-def _flag(value: object) -> bool:
+def _flag(value: Any) -> bool:
     if value is True or value is False:
         return value
     raise _wrong(value, "true or false")
 
 
 def _integer(low: int, high: int) -> Converter:
-    def convert(value: object) -> object:
+    def convert(value: Any) -> object:
         if value.__class__ is not int:
-            if value.__class__ is float and value.is_integer():  # type: ignore[attr-defined]
-                value = int(value)  # type: ignore[call-overload]
+            if value.__class__ is float and value.is_integer():
+                value = int(value)
             else:
                 raise _wrong(value, "an integer")
-        if not low <= value <= high:  # type: ignore[operator]
+        if not low <= value <= high:
             raise _Fault(f"{value} is not between {low} and {high}")
         return value
 
@@ -84,24 +84,22 @@ _positive = _integer(1, (1 << 31) - 1)
 def _one_of(what: str, *allowed: str) -> Converter:
     known = frozenset(allowed)
 
-    def convert(value: object) -> object:
-        if value not in known if value.__class__ is str else True:
-            if value.__class__ is not str:
-                raise _wrong(value, "a string")
+    def convert(value: Any) -> object:
+        if _text(value) not in known:
             raise _Fault(f"unknown {what} {value!r}")
         return value
 
     return convert
 
 
-def _absolute(value: object) -> str:
+def _absolute(value: Any) -> str:
     text = _text(value)
     if not text.startswith("/"):
         raise _Fault(f"{text!r} is not an absolute path")
     return text
 
 
-def _filled(value: object) -> str:
+def _filled(value: Any) -> str:
     text = _text(value)
     if not text:
         raise _Fault("an empty string")
@@ -109,8 +107,8 @@ def _filled(value: object) -> str:
 
 
 def _list(item: Converter) -> Converter:
-    def convert(value: object) -> object:
-        if not isinstance(value, (list, tuple)):
+    def convert(value: Any) -> object:
+        if value.__class__ is not list:
             raise _wrong(value, "an array")
         made: list[object] = []
         try:
@@ -125,8 +123,8 @@ def _list(item: Converter) -> Converter:
 
 
 def _pairs(item: Converter) -> Converter:
-    def convert(value: object) -> object:
-        if not isinstance(value, dict):
+    def convert(value: Any) -> object:
+        if value.__class__ is not dict:
             raise _wrong(value, "an object")
         made: list[tuple[str, object]] = []
         for key, one in value.items():
@@ -141,10 +139,10 @@ def _pairs(item: Converter) -> Converter:
 
 
 _texts = _list(_text)
-_new = object.__new__
+_new: Callable[[type], object] = object.__new__
 _set = object.__setattr__
 
-_DECODERS: dict[type, Converter] = {}
+_DECODERS: dict[type, Callable[[Any], Any]] = {}
 _ROWS: dict[type, tuple[tuple[str, str, Converter, bool], ...]] = {}
 _NESTED = frozenset(
     {"sysctl", "annotations", "unified", "rdma", "time_offsets", "net_devices"}
@@ -166,15 +164,15 @@ _KEYS = {  # JSON keys that are not the plain camelCase of the field
 
 def _declare(cls: type, **converters: Converter) -> Converter:
     """Enter *cls* into the tables; a field without a default in the record is required."""
-    defaults: Mapping[str, object] = cls._defaults_  # type: ignore[attr-defined]
+    defaults: Mapping[str, object] = getattr(cls, "_defaults_")  # noqa: B009
     rows = tuple([(_KEYS.get(n) or _camel(n), n, converters[n], n not in defaults) for n in fields(cls)])
     quick = tuple([(key, name, convert, needed, defaults.get(name)) for key, name, convert, needed in rows])
 
-    def decode_object(value: object) -> object:
-        if not isinstance(value, dict):
+    def decode_object(value: Any) -> object:
+        if value.__class__ is not dict:
             raise _wrong(value, "an object")
         made = _new(cls)
-        get: Callable[[str], object] = value.get
+        get = value.get
         for key, name, convert, needed, default in quick:
             one = get(key)
             if one is None:
@@ -289,15 +287,16 @@ _declare(
 )  # fmt: skip
 
 
-def decode(cls: type[T], value: object) -> T:
+def decode(cls: type[T], value: Any) -> T:
     """Turn the JSON value *value* into a record of class *cls*.
 
     Raises: SpecError whose pointer names the culprit
     """
     try:
-        return _DECODERS[cls](value)  # type: ignore[return-value]
+        made: T = _DECODERS[cls](value)
     except _Fault as fault:
         raise fault.error() from None
+    return made
 
 
 def encode(value: object) -> dict[str, object]:
@@ -305,7 +304,7 @@ def encode(value: object) -> dict[str, object]:
 
     Shape: dict with the JSON keys in the order of the record's fields
     """
-    defaults: Mapping[str, object] = value._defaults_  # type: ignore[attr-defined]
+    defaults: Mapping[str, object] = getattr(value, "_defaults_")  # noqa: B009
     made: dict[str, object] = {}
     for key, name, _convert, needed in _ROWS[type(value)]:
         one: object = getattr(value, name)
@@ -314,8 +313,8 @@ def encode(value: object) -> dict[str, object]:
     return made
 
 
-def _encode(value: object, pairs: bool = False) -> object:
-    if isinstance(value, tuple):
+def _encode(value: Any, pairs: bool = False) -> object:
+    if value.__class__ is tuple:
         if pairs:
             return {key: _encode(one) for key, one in value}
         return [_encode(one) for one in value]
