@@ -31,7 +31,7 @@ _site: list[str] = []
 
 
 def command(program: str, *args: str) -> list[str]:
-    """Return the argument vector which starts *program* (a key of PROGRAMS) with *args*; its first word is the executable.
+    """Return the argument vector that starts *program* (a key of PROGRAMS); its first word is the executable.
 
     Raises:  KeyError: no such program
     """
@@ -53,8 +53,7 @@ def start() -> NoReturn:
     program = words.pop(0)
     sys.path += packages(_site[0] if _site else "")
     sys.argv[:] = [program, *words]
-    main = getattr(__import__(PROGRAMS[program], None, None, ["main"]), "main")
-    leave(main(words))
+    leave(__import__(PROGRAMS[program], None, None, ["main"]).main(words))
 
 
 def leave(status: int) -> NoReturn:

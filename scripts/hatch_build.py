@@ -56,7 +56,9 @@ def compiler() -> list[str]:
         argv = str(words).split()
         if argv and shutil.which(argv[0]):
             return argv
-    raise SystemExit("hatch_build: no C compiler found: install gcc (Debian: apt-get install gcc libc6-dev python3-dev)")
+    raise SystemExit(
+        "hatch_build: no C compiler found: install gcc (Debian: apt-get install gcc libc6-dev python3-dev)"
+    )
 
 
 def has_header(names: tuple[str, ...]) -> bool:
@@ -186,7 +188,7 @@ class Builder:
             self.program(f"{STAGE}/stage.bin", rest, headers)
 
     def program(self, place: str, sources: list[Path], headers: list[Path]) -> None:
-        """Link one program: static, so that it starts fast and needs nothing of the container; dynamic without libc.a."""
+        """Link one program: static, so that it starts fast and needs no file of a container; dynamic without libc.a."""
         product = self.out / place
         self.products[product] = place
         if not self.stale(product, [*sources, *headers]):
@@ -194,8 +196,25 @@ class Builder:
         say(f"compiling {place}")
         product.parent.mkdir(parents=True, exist_ok=True)
         fresh = product.with_name(product.name + ".new")
-        flags = ["-std=gnu11", "-O2", "-fno-plt", "-ffunction-sections", "-Wall", "-Wextra", *os.environ.get("CFLAGS", "").split()]
-        command = [*compiler(), *flags, f"-I{ROOT / STAGE}", "-o", str(fresh), *map(str, sources), "-Wl,--gc-sections", "-s"]
+        flags = [
+            "-std=gnu11",
+            "-O2",
+            "-fno-plt",
+            "-ffunction-sections",
+            "-Wall",
+            "-Wextra",
+            *os.environ.get("CFLAGS", "").split(),
+        ]
+        command = [
+            *compiler(),
+            *flags,
+            f"-I{ROOT / STAGE}",
+            "-o",
+            str(fresh),
+            *map(str, sources),
+            "-Wl,--gc-sections",
+            "-s",
+        ]
         static = subprocess.run([*command, "-static"], stderr=subprocess.PIPE, check=False)
         if static.returncode == 0:
             sys.stderr.buffer.write(static.stderr)
@@ -216,9 +235,7 @@ class Builder:
         for program in PROGRAMS:
             path = self.out / "bin" / program
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(
-                text.replace("@PROGRAM@", program).replace("@PYTHON@", python).replace("@BASE@", str(base))
-            )
+            path.write_text(text.replace("@PROGRAM@", program).replace("@PYTHON@", python).replace("@BASE@", str(base)))
             path.chmod(0o755)
             made[str(path)] = program
         return made

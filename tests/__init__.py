@@ -1,0 +1,1 @@
+"""Tests of rootless; docs/testing.md tells how they are run."""
