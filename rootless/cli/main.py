@@ -15,10 +15,6 @@ import sys
 from rootless.errors import EXIT_ENGINE, RootlessError, UsageError
 from rootless.plan.options import GlobalOptions
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from rootless.cli.parser import Command
-
 EXIT_BROKEN_PIPE = 128 + 13
 EXIT_INTERRUPTED = 128 + 2
 
@@ -125,19 +121,20 @@ def _dispatch(argv: list[str]) -> int:
         return _print_version()
     from rootless.cli.parser import GLOBAL_FLAGS, Command, HelpWanted, merge_globals, scan
 
-    own = (("help", "h", "bool", "", "", "", ""), ("version", "v", "bool", "", "", "", ""))
+    own = (("version", "v", "bool", "", "", "", ""),)
     rows = {row[0]: row for row in GLOBAL_FLAGS + own}
     top = Command("", "")
     try:
         parsed = scan(top, rows, argv, interspersed=False)
+    except HelpWanted:
+        sys.stdout.write(_program_help())
+        return 0
     except UsageError as error:
-        raise _at_top(error) from None
+        raise UsageError(error.message, hint="see 'rootless --help'") from None
     options = merge_globals(parsed, GlobalOptions(), [])
     if parsed.flag("version"):
         return _print_version()
     words = list(parsed.args)
-    if parsed.flag("help"):
-        words = ["help", *words]
     if parsed.flag("noout"):
         _silence_stdout()
     if options.log_level.lower() in ("trace", "debug", "info"):
@@ -152,10 +149,6 @@ def _dispatch(argv: list[str]) -> int:
 
         sys.stdout.write(command_help(wanted.command))
         return 0
-
-
-def _at_top(error: UsageError) -> UsageError:
-    return UsageError(error.message, hint="see 'rootless --help'")
 
 
 def _run_verb(words: list[str], options: GlobalOptions) -> int:
@@ -276,14 +269,9 @@ def _unexpected(error: Exception) -> int:
         elif isinstance(one, BrokenPipeError):
             _silence_stdout()
             return EXIT_BROKEN_PIPE
-    from rootless.errors import InternalError
-
     import traceback
+
+    from rootless.errors import InternalError
 
     _to_stderr(traceback.format_exc())
     return report(InternalError(f"internal error: {type(error).__name__}: {error}"))
-
-
-def program() -> None:
-    """Entry of the launcher: run sys.argv and end the process without the interpreter's tear-down."""
-    posix._exit(main(sys.argv[1:]))

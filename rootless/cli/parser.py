@@ -189,7 +189,7 @@ def scan(command: Command, rows: dict[str, Row], argv: list[str], interspersed: 
             else:
                 raise FlagError(f"flag needs an argument: --{name}", command.name)
         _store(command, row, value, values)
-    if wants_help:
+    if wants_help or values.pop("help", ["false"])[-1] in _TRUE:
         raise HelpWanted(command)
     _refuse(command, rows, values)
     return Parsed(values, tuple(args))

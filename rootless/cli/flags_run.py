@@ -1,0 +1,485 @@
+"""From the flags of `run` to RunOptions. Pure: files are read by a function that the caller gives.
+
+The order of checks is podman's, so that a command line with two faults names the same one.
+
+Source: podman-run(1); podman 4.3.1's observed messages
+"""
+
+from __future__ import annotations
+
+from rootless.cli.parser import FlagError, split_csv
+from rootless.errors import UsageError
+from rootless.plan import values
+from rootless.plan.options import (
+    DeviceRequest,
+    GlobalOptions,
+    NetworkRequest,
+    PortRange,
+    RunOptions,
+    SecurityOptions,
+    UlimitRequest,
+    VolumeRequest,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rootless.cli.parser import Parsed
+
+PULL_POLICIES = ("always", "missing", "never", "newer", "ifnewer", "ifmissing")
+_PROXY_NAMES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy",
+                "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY")  # fmt: skip
+
+
+def run_options(
+    parsed: Parsed,
+    options: GlobalOptions,
+    environ: Mapping[str, str],
+    cwd: str,
+    read_text: Callable[[str], str],
+) -> RunOptions:
+    """Return what the command line of `run` asks for.
+
+    *read_text* returns the text of a file of the caller (env files, label files, /etc/passwd) and may raise OSError.
+    Raises: UsageError in podman's words; FlagError for a flag or value that does not exist yet
+    """
+    _check_unsupported_values(parsed)
+    os_name, arch, variant, platform = _platform(parsed)
+    warnings: list[str] = []
+    home = environ.get("HOME", "/")
+    proxied = parsed.flag("http-proxy", True)
+    image_volume = parsed.text("image-volume", "bind") or "bind"
+    if image_volume not in ("bind", "tmpfs", "ignore", "anonymous"):
+        raise UsageError(f'invalid image volume mode "{image_volume}" required value: bind, tmpfs, ignore')
+    name = parsed.text("name")
+    if name and not values.is_name(name):
+        raise UsageError(f"running container create option: {values.NAME_RULE}")
+    umask = parsed.text("umask") or "0022"
+    try:
+        values.octal_umask(umask)
+    except UsageError as error:
+        raise UsageError(f"running container create option: {error.message}") from None
+    score = parsed.number("oom-score-adj")
+    if score is not None and not -1000 <= score <= 1000:
+        raise UsageError(f'invalid value "{score}" for --oom-score-adj: must be between -1000 and 1000')
+    stop_signal = parsed.text("stop-signal")
+    if stop_signal:
+        _check_signal(stop_signal)
+    entrypoint = _entrypoint(parsed.text("entrypoint")) if parsed.given("entrypoint") else None
+    return RunOptions(
+        image=parsed.args[0],
+        command=parsed.args[1:],
+        pull=_pull_policy(parsed.text("pull", "missing")),
+        os=os_name,
+        arch=arch,
+        variant=variant,
+        platform=platform,
+        authfile=parsed.text("authfile") or environ.get("REGISTRY_AUTH_FILE", ""),
+        tls_verify=parsed.flag("tls-verify") if parsed.given("tls-verify") else None,
+        quiet=parsed.flag("quiet"),
+        rootfs=parsed.flag("rootfs"),
+        image_volume="bind" if image_volume == "anonymous" else image_volume,
+        name=name,
+        cidfile=parsed.text("cidfile"),
+        remove=parsed.flag("rm"),
+        labels=_labels(parsed, read_text),
+        annotations=_annotations(parsed),
+        stop_signal=stop_signal,
+        stop_timeout=_or(parsed.number("stop-timeout"), 10),
+        timeout=_or(parsed.number("timeout"), 0),
+        storage_driver=options.storage_driver,
+        interactive=parsed.flag("interactive"),
+        tty=parsed.flag("tty"),
+        sig_proxy=parsed.flag("sig-proxy", True),
+        entrypoint=entrypoint,
+        env=_env(parsed, environ, read_text),
+        env_host=tuple(environ.items()) if parsed.flag("env-host") else (),
+        proxy_env=tuple([(n, environ[n]) for n in _PROXY_NAMES if n in environ]) if proxied else (),
+        unset_env=parsed.many("unsetenv"),
+        unset_env_all=parsed.flag("unsetenv-all"),
+        user=parsed.text("user"),
+        group_add=_groups(parsed.many("group-add")),
+        workdir=parsed.text("workdir"),
+        umask=umask,
+        init=parsed.flag("init"),
+        oom_score_adj=score,
+        ulimits=_ulimits(parsed.many("ulimit"), read_text),
+        tz=parsed.text("tz"),
+        personality=_personality(parsed.text("personality")),
+        passwd=parsed.flag("passwd", True),
+        passwd_entry=parsed.text("passwd-entry"),
+        host_users=_host_users(parsed.many("hostuser"), read_text),
+        userns=parsed.text("userns"),
+        pid=_namespace(parsed, "pid", ("private", "host")),
+        ipc=_namespace(parsed, "ipc", ("private", "none", "shareable", "host")),
+        uts=_namespace(parsed, "uts", ("private", "host")),
+        cgroupns=_namespace(parsed, "cgroupns", ("private", "host")),
+        sysctls=tuple([values.sysctl(text) for text in parsed.many("sysctl")]),
+        network=_network(parsed.many("network")),
+        hostname=parsed.text("hostname"),
+        add_hosts=tuple([values.add_host(text) for text in parsed.many("add-host")]),
+        no_hosts=_no_hosts(parsed),
+        dns=_dns(parsed),
+        dns_search=parsed.many("dns-search"),
+        dns_options=parsed.many("dns-option"),
+        publish=_publish(parsed.many("publish")),
+        publish_all=parsed.flag("publish-all"),
+        expose=tuple([values.expose(text) for text in parsed.many("expose")]),
+        privileged=parsed.flag("privileged"),
+        cap_add=parsed.many("cap-add"),
+        cap_drop=parsed.many("cap-drop"),
+        security=_security(parsed.many("security-opt"), warnings, cwd),
+        read_only=parsed.flag("read-only"),
+        read_only_tmpfs=parsed.flag("read-only-tmpfs", True),
+        shm_size=_shm_size(parsed.text("shm-size")),
+        volumes=_volumes(parsed, cwd, home),
+        devices=tuple([device(text) for text in parsed.many("device") if text]),
+        warnings=tuple(warnings),
+    )
+
+
+def _or(number: int | None, default: int) -> int:
+    return default if number is None else number
+
+
+def _check_unsupported_values(parsed: Parsed) -> None:
+    """Refuse the values of a flag that do not exist yet, where some do."""
+    for name, allowed, why in (
+        ("cgroups", ("", "enabled", "disabled"), "only enabled and disabled are there"),
+        ("log-driver", ("none",), "container logs are not there yet; only none is"),
+        ("restart", ("", "no"), "restart policies are not there yet; only no is"),
+        ("sdnotify", ("ignore",), "telling systemd about readiness is not there yet; only ignore is"),
+        ("seccomp-policy", ("", "default"), "only default is there"),
+    ):
+        value = parsed.text(name)
+        if parsed.given(name) and value not in allowed:
+            raise FlagError(f"--{name} {value} is not supported: {why}", "")
+    systemd = parsed.text("systemd", "true").lower()
+    if systemd not in ("true", "false", "always"):
+        raise UsageError(
+            'invalid config provided: --systemd values must be one of "true, false, always": invalid configuration'
+        )
+    if systemd == "always":
+        raise FlagError("--systemd always is not supported: systemd mode is not there yet", "")
+
+
+def _platform(parsed: Parsed) -> tuple[str, str, str, str]:
+    platform = parsed.text("platform")
+    if platform and (parsed.text("arch") or parsed.text("os")):
+        raise UsageError("--platform option can not be specified with --arch or --os")
+    parts = platform.split("/") if platform else []
+    if len(parts) > 3 or (platform and not all(parts)):
+        raise UsageError(f'invalid platform syntax for --platform (use OS/ARCH[/VARIANT]): "{platform}"')
+    os_name, arch, variant = [*parts, "", "", ""][:3]
+    return os_name or parsed.text("os"), arch or parsed.text("arch"), variant or parsed.text("variant"), platform
+
+
+def _pull_policy(text: str) -> str:
+    policy = text.lower()
+    if policy not in PULL_POLICIES:
+        raise UsageError(f'unsupported pull policy "{text}"')
+    return {"ifnewer": "newer", "ifmissing": "missing"}.get(policy, policy)
+
+
+def _check_signal(text: str) -> None:
+    """Judge --stop-signal. Raises: UsageError in podman's words"""
+    if text.isdigit():
+        if not 1 <= int(text) <= 64:
+            raise UsageError("valid signals are 1 through 64")
+        return
+    from rootless.spec.signals import number
+
+    if number(text) is None:
+        raise UsageError(f"invalid signal: {text}")
+
+
+def _entrypoint(text: str) -> tuple[str, ...]:
+    """Return the words of --entrypoint: a JSON array of strings, else one program; none for ''."""
+    if text.startswith("["):
+        from rootless.spec.jsontext import loads
+
+        try:
+            words = loads(text)
+        except ValueError:
+            words = None
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return tuple(words)
+    return (text,) if text else ()
+
+
+def _read(path: str, read_text: Callable[[str], str], what: str) -> str:
+    try:
+        return read_text(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{what}open {path}: {reason}") from None
+    except ValueError:
+        raise UsageError(f"{what}{path}: invalid utf8 bytes") from None
+
+
+def _env(parsed: Parsed, environ: Mapping[str, str], read_text: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
+    env: dict[str, str] = {}
+    for path in parsed.many("env-file"):
+        values.add_env_file(env, _read(path, read_text, f'parsing env file "{path}": '), path, environ)
+    for line in parsed.many("env"):
+        values.add_env(env, line, environ)
+    return tuple(env.items())
+
+
+def _labels(parsed: Parsed, read_text: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for path in parsed.many("label-file"):
+        values.labels(values.lines_of(_read(path, read_text, "unable to process labels: ")), found)
+    values.labels(parsed.many("label"), found)
+    return tuple(found.items())
+
+
+def _annotations(parsed: Parsed) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for item in parsed.many("annotation"):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError("annotations must be formatted KEY=VALUE")
+        if not key:
+            raise UsageError("annotations must have a key: KEY=VALUE")
+        found[key] = value
+    return tuple(found.items())
+
+
+def _groups(groups: tuple[str, ...]) -> tuple[str, ...]:
+    if "keep-groups" in groups:
+        if len(groups) > 1:
+            raise UsageError("the '--group-add keep-groups' option is not allowed with any other --group-add options")
+        raise FlagError("--group-add keep-groups is not supported: keeping the caller's groups is not there yet", "")
+    return groups
+
+
+def _ulimits(texts: tuple[str, ...], read_text: Callable[[str], str]) -> tuple[UlimitRequest, ...]:
+    found: dict[str, UlimitRequest] = {}
+    for text in texts:
+        if text == "host":
+            for limit in _caller_limits(_read("/proc/self/limits", read_text, "")):
+                found[limit.name] = limit
+            continue
+        limit = values.ulimit(text)
+        found[limit.name] = limit
+    return tuple(found.values())
+
+
+_LIMIT_WORDS = {
+    "Max cpu time": "cpu", "Max file size": "fsize", "Max data size": "data", "Max stack size": "stack",
+    "Max core file size": "core", "Max resident set": "rss", "Max processes": "nproc", "Max open files": "nofile",
+    "Max locked memory": "memlock", "Max address space": "as", "Max file locks": "locks",
+    "Max pending signals": "sigpending", "Max msgqueue size": "msgqueue", "Max nice priority": "nice",
+    "Max realtime priority": "rtprio", "Max realtime timeout": "rttime",
+}  # fmt: skip
+
+
+def _caller_limits(text: str) -> list[UlimitRequest]:
+    """Read /proc/self/limits: the name fills 26 columns, each limit 21."""
+    found: list[UlimitRequest] = []
+    for line in text.splitlines()[1:]:
+        name = _LIMIT_WORDS.get(line[:26].strip())
+        soft, hard = line[26:47].strip(), line[47:68].strip()
+        if name and soft and hard:
+            found.append(UlimitRequest(name, _limit(soft), _limit(hard)))
+    return found
+
+
+def _limit(text: str) -> int:
+    return -1 if text == "unlimited" else int(text)
+
+
+def _personality(text: str) -> str:
+    word = text.upper()
+    if word and word not in ("LINUX", "LINUX32"):
+        raise UsageError(f"unknown personality {text}: LINUX and LINUX32 exist")
+    return word
+
+
+def _host_users(names: tuple[str, ...], read_text: Callable[[str], str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    lines = {line.split(":", 1)[0]: line for line in _read("/etc/passwd", read_text, "").splitlines() if line}
+    by_id = {line.split(":")[2]: line for line in lines.values() if line.count(":") >= 3}
+    found: list[str] = []
+    for name in names:
+        line = lines.get(name) or by_id.get(name)
+        if line is None:
+            raise UsageError(f"user: unknown user {name}", code=126)
+        found.append(line)
+    return tuple(found)
+
+
+def _namespace(parsed: Parsed, flag: str, allowed: tuple[str, ...]) -> str:
+    text = parsed.text(flag)
+    mode = text.partition(":")[0]
+    if text in allowed:
+        return text
+    if not text:
+        return "private"
+    if mode in ("container", "ns", "pod"):
+        what = {"container": "another container", "ns": "a path", "pod": "a pod"}[mode]
+        raise FlagError(f"--{flag} {text} is not supported: joining the namespace of {what} is not there yet", "")
+    raise UsageError(f"unrecognized namespace mode {text} passed")
+
+
+def _network(given: tuple[str, ...]) -> NetworkRequest:
+    """Read --network; the network driver judges mode and options."""
+    if not given:
+        return NetworkRequest()
+    if len(given) > 1:
+        raise UsageError(
+            f"cannot set multiple networks without bridge network mode, selected mode "
+            f"{given[0].partition(':')[0]}: invalid argument"
+        )
+    mode, _, rest = given[0].partition(":")
+    if mode in ("", "default", "slirp4netns"):
+        mode = "private"
+    options = tuple([option for option in rest.split(",") if option]) if mode != "container" else (rest,)
+    return NetworkRequest(mode, options)
+
+
+def _no_hosts(parsed: Parsed) -> bool:
+    if parsed.flag("no-hosts") and parsed.many("add-host"):
+        raise UsageError("--no-hosts and --add-host cannot be set together")
+    return parsed.flag("no-hosts")
+
+
+def _dns(parsed: Parsed) -> tuple[str, ...]:
+    servers = parsed.many("dns")
+    mode = _network(parsed.many("network")).mode
+    if mode in ("none", "container"):
+        for flag in ("dns", "dns-option", "dns-search"):
+            if parsed.many(flag):
+                raise UsageError(f"conflicting options: dns and the network mode: {mode}")
+    for server in servers:
+        if server == "none":
+            if len(servers) > 1:
+                raise UsageError("--dns=none is not allowed together with other DNS options")
+        elif not values.ip_version(server):
+            raise UsageError(f"{server} is not an ip address")
+    return servers
+
+
+def _publish(texts: tuple[str, ...]) -> tuple[PortRange, ...]:
+    if not texts:
+        return ()
+    from netns.config import parse_publish
+
+    found: list[PortRange] = []
+    for text in texts:
+        for port in parse_publish(text):
+            found.append(PortRange(port.host_ip, port.host_port, port.container_port, 1, port.protocol))
+    return tuple(found)
+
+
+def _security(texts: tuple[str, ...], warnings: list[str], cwd: str) -> SecurityOptions:
+    no_new_privileges, seccomp = False, ""
+    mask: list[str] = []
+    unmask: list[str] = []
+    proc_opts: list[str] = []
+    for text in texts:
+        mark = "=" if "=" in text else ":"
+        key, found, value = text.partition(mark)
+        if key == "no-new-privileges":
+            if found and value.lower() not in ("true", "false", "1", "0", "t", "f"):
+                raise UsageError(f'invalid --security-opt 2: "{text}"')
+            no_new_privileges = not found or value.lower() in ("true", "1", "t")
+        elif not found:
+            raise UsageError(f'invalid --security-opt 1: "{text}"')
+        elif key == "seccomp":
+            seccomp = value if value in ("unconfined", "") or value.startswith("/") else f"{cwd}/{value}"
+        elif key == "mask":
+            mask += _paths(value)
+        elif key == "unmask":
+            unmask += ["ALL" if path.upper() == "ALL" else path for path in value.split(":") if path]
+        elif key == "proc-opts":
+            proc_opts += [option for option in value.split(",") if option]
+        elif key == "systempaths":
+            if value != "unconfined":
+                raise UsageError(f'invalid systempaths option "{value}", only `unconfined` is supported')
+            unmask.append("ALL")
+        elif key == "label":
+            if value not in ("disable", "nested"):
+                warnings.append(f"--security-opt {text} has no effect: labels need SELinux, which is not used")
+        elif key == "apparmor":
+            if value not in ("unconfined", ""):
+                raise UsageError(
+                    f'apparmor profile "{value}" specified, but Apparmor is not enabled on this system',
+                    hint="rootless containers run without a profile of their own; leave the option out",
+                )
+        else:
+            raise UsageError(f'invalid --security-opt 2: "{text}"')
+    return SecurityOptions(no_new_privileges, seccomp, tuple(mask), tuple(unmask), tuple(proc_opts))
+
+
+def _paths(text: str) -> list[str]:
+    paths = [path for path in text.split(":") if path]
+    for path in paths:
+        if not path.startswith("/"):
+            raise UsageError(f'path "{path}" of --security-opt mask is not an absolute path')
+    return paths
+
+
+def _shm_size(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return values.size(text)
+    except UsageError as error:
+        raise UsageError(f"unable to translate --shm-size: {error.message}") from None
+
+
+def _volumes(parsed: Parsed, cwd: str, home: str) -> tuple[VolumeRequest, ...]:
+    """Collect -v, --mount and --tmpfs; a later -v wins nothing: two mounts on one target are an error."""
+    texts, mounts, temporary = parsed.many("volume"), parsed.many("mount"), parsed.many("tmpfs")
+    if not texts and not mounts and not temporary:
+        return ()
+    from rootless.plan import volumespec
+
+    found: list[VolumeRequest] = []
+    for text in mounts:
+        fields, problem = split_csv(text)
+        if problem:
+            raise UsageError(f"{text}: {problem}")
+        found.append(volumespec.mount(text, fields, cwd, home))
+    found += [volumespec.volume(text, cwd, home) for text in texts]
+    targets: set[str] = set()
+    for one in found:
+        if one.target in targets:
+            raise UsageError(f"{one.target}: duplicate mount destination")
+        targets.add(one.target)
+    by_target: dict[str, VolumeRequest] = {}
+    for text in temporary:
+        one = volumespec.tmpfs(text)
+        if one.target in targets:
+            raise UsageError(f"{one.target}: duplicate mount destination")
+        by_target[one.target] = one
+    return tuple(found) + tuple(by_target.values())
+
+
+def device(text: str) -> DeviceRequest:
+    """Read `HOST[:CONTAINER][:PERMISSIONS]`.
+
+    Raises: UsageError
+    """
+    if not text.startswith("/") and "/" in text and "=" in text:
+        raise FlagError(f"--device {text} is not supported: CDI devices are not there yet", "")
+    parts = text.split(":")
+    if len(parts) > 3 or not parts[0]:
+        raise UsageError(f"invalid device specification: {text}")
+    source, target, permissions = parts[0], parts[0], "rwm"
+    if len(parts) == 2:
+        if parts[1].startswith("/"):
+            target = parts[1]
+        else:
+            permissions = parts[1]
+    elif len(parts) == 3:
+        target, permissions = parts[1] or source, parts[2]
+    if not permissions or any(letter not in "rwm" for letter in permissions):
+        raise UsageError(f"invalid device mode: {permissions}")
+    if not target.startswith("/"):
+        raise UsageError(f'invalid container path "{target}", must be an absolute path')
+    return DeviceRequest(source, target, permissions)
