@@ -271,7 +271,7 @@ def install_in_place(products: dict[Path, str]) -> None:
         compileall.compile_dir(ROOT / package, quiet=2, workers=1)
 
 
-class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc]
+class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """What hatchling calls for wheels (editable ones too)."""
 
     PLUGIN_NAME = "custom"
