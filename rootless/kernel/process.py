@@ -72,7 +72,7 @@ def wait_pid(pid: int) -> int:
 def spawn(
     argv: Sequence[str | bytes],
     *,
-    executable: str | bytes | None = None,
+    executable: str | bytes | Fd | None = None,
     fds: Mapping[int, Fd] | None = None,
     env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     setsid: bool = False,
@@ -80,7 +80,7 @@ def spawn(
 ) -> int:
     """Start a program; it gets stdin, stdout, stderr and *fds* (its number -> our descriptor).
 
-    Shape:   every source is first moved above the highest target, because posix_spawn runs its dup2
+    Shape:   an *executable* that is a descriptor is run by its /proc/self/fd path; every source is first moved above the highest target, because posix_spawn runs its dup2
              list in order and a later target may be an earlier one's source
     Blocks:  until the exec has happened (posix_spawn shares our memory until then)
     Raises:  KernelError(posix_spawn) - ENOENT, EACCES of the program
@@ -90,22 +90,27 @@ def spawn(
     floor = max((*wanted, 2)) + 1
     moved: list[int] = []
     actions: list[tuple[int, int, int]] = []
+    program: str | bytes
     try:
         for target, source in wanted.items():
             copy = fcntl.fcntl(source.fileno(), fcntl.F_DUPFD_CLOEXEC, floor)
             moved.append(copy)
             actions.append((posix.POSIX_SPAWN_DUP2, copy, target))
-        program = executable if executable is not None else argv[0]
+        if isinstance(executable, Fd):
+            copy = fcntl.fcntl(executable.fileno(), fcntl.F_DUPFD_CLOEXEC, floor)
+            moved.append(copy)
+            program = f"/proc/self/fd/{copy}"
+        else:
+            program = executable if executable is not None else argv[0]
         signals = range(1, 65) if reset_signals else ()
         environment = posix.environ if env is None else env
+        defaults = [s for s in signals if s not in (9, 19, 32, 33)]
+        if setsid:
+            return posix.posix_spawn(
+                program, list(argv), environment, file_actions=actions, setsigmask=(), setsigdef=defaults, setsid=True
+            )
         return posix.posix_spawn(
-            program,
-            list(argv),
-            environment,
-            file_actions=actions,
-            setsigmask=(),
-            setsigdef=[s for s in signals if s not in (9, 19, 32, 33)],
-            **({"setsid": True} if setsid else {}),
+            program, list(argv), environment, file_actions=actions, setsigmask=(), setsigdef=defaults
         )
     except OSError as error:
         raise KernelError("posix_spawn", error.errno or 0, str(argv[0])) from None

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <linux/sched.h>
 
+int sync_fd = 3;
 static struct stage stage = { .root = -1 };
 static pid_t reaped_child;
 
@@ -42,7 +43,7 @@ int send_message(uint32_t kind, int a, int b, int fd)
 		c->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(c), &fd, sizeof fd);
 	}
-	while (sendmsg(SYNC_FD, &h, MSG_NOSIGNAL) < 0)
+	while (sendmsg(sync_fd, &h, MSG_NOSIGNAL) < 0)
 		if (errno != EINTR) return -errno;
 	return 0;
 }
@@ -53,7 +54,7 @@ int wait_message(uint32_t kind)
 	struct message m;
 	ssize_t n;
 
-	while ((n = recv(SYNC_FD, &m, sizeof m, 0)) < 0 && errno == EINTR) {}
+	while ((n = recv(sync_fd, &m, sizeof m, 0)) < 0 && errno == EINTR) {}
 	if (n <= 0) _exit(125);
 	return n == sizeof m && m.kind == kind ? 0 : -EPROTO;
 }
@@ -124,7 +125,7 @@ static int wait_start(const struct op *op)
 		}
 		ssize_t n = recv(c, &m, sizeof m, 0);
 		if (n == sizeof m && m.kind == MSG_START) {
-			if (dup3(c, SYNC_FD, O_CLOEXEC) < 0) return -errno;
+			if (dup3(c, sync_fd, O_CLOEXEC) < 0) return -errno;
 			close(c);
 			close(op->fd);
 			return 0;
@@ -182,8 +183,8 @@ static int start_reaper(void)
 		if (sig != SIGCHLD && sig != SIGKILL && sig != SIGSTOP && sig != SIGTTIN && sig != SIGTTOU)
 			signal(sig, forward);
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	close(SYNC_FD); /* or nobody would see the end that means "exec has happened" */
-	for (int fd = 5; fd < 64; fd++) close(fd);
+	/* Or nobody would see the end that means "exec has happened", nor that of a pipe. */
+	syscall(SYS_close_range, 3, ~0u, 0);
 	reap();
 }
 
@@ -235,7 +236,7 @@ static int run_hook(const struct op *op)
 
 static int set_pdeathsig(const struct op *op)
 {
-	struct pollfd p = { SYNC_FD, 0, 0 };
+	struct pollfd p = { sync_fd, 0, 0 };
 
 	if (prctl(PR_SET_PDEATHSIG, op->a) < 0) return -errno;
 	/* The parent may have died before the signal was armed; getppid() is 0 in a new pid namespace, so
@@ -285,16 +286,18 @@ static int op_process(struct stage *st, const struct op *op)
 
 /* ------------------------------------------------------------------ the loop */
 
-int main(void)
+int main(int argc, char **argv)
 {
-	off_t size = lseek(PLAN_FD, 0, SEEK_END);
+	if (argc == 2) sync_fd = atoi(argv[1]);
+	int plan_fd = sync_fd + 1;
+	off_t size = lseek(plan_fd, 0, SEEK_END);
 	if (size < (off_t)sizeof(struct plan_header)) return 125;
-	const char *plan = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, PLAN_FD, 0);
+	const char *plan = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, plan_fd, 0);
 	if (plan == MAP_FAILED) return 125;
 	const struct plan_header *h = (const struct plan_header *)plan;
 	if (h->magic != WIRE_MAGIC || h->version != WIRE_VERSION || h->size != size) return 125;
-	close(PLAN_FD);
-	fcntl(SYNC_FD, F_SETFD, FD_CLOEXEC);
+	close(plan_fd);
+	fcntl(sync_fd, F_SETFD, FD_CLOEXEC);
 
 	const char *at = plan + sizeof *h;
 	for (uint32_t i = 0; i < h->ops; i++) {

@@ -13,7 +13,8 @@
 
 #include "wire.h"
 
-enum { SYNC_FD = 3, PLAN_FD = 4 };
+/* The sync socket; its number is our first argument, the plan is the descriptor after it. */
+extern int sync_fd;
 
 struct stage {
 	int root;        /* O_PATH of the new root, -1 before OP_ROOT */

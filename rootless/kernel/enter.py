@@ -1,0 +1,151 @@
+"""Become root of our user namespace: join the one that a live container holds, or make it.
+
+One outer namespace per user is shared by all live containers (docs/decisions, "no pause process"):
+whoever comes joins the namespace of a live supervisor (0.1 ms) and only the first makes one (3 ms).
+Each process then has a mount namespace of its own.
+
+Source: user_namespaces(7), setns(2), ioctl_ns(2)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+import struct
+
+from rootless.errors import KernelError, NotSupported, RootlessError
+from rootless.kernel import idmaps
+from rootless.kernel.fds import Fd, memfd, open_fd, read_file, recv_fds, socketpair
+from rootless.kernel.mounts import MS_REC, MS_SLAVE, mount
+from rootless.kernel.namespaces import CLONE_NEWNS, CLONE_NEWUSER, assert_single_threaded, setns, unshare
+from rootless.kernel.process import set_dumpable, spawn, wait_pid
+from rootless.plan.userns import IdMapPlan, UsernsMode, plan_single, plan_userns
+from rootless.spec.idmap import parse_map
+from rootless.spec.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENTER = __file__[: -len("kernel/enter.py")] + "stage/enter"
+_NS_GET_OWNER_UID = 0xB704  # _IO(0xb7, 4), <linux/nsfs.h>
+
+
+@record
+class Identity:
+    """Who we are after `enter`.
+
+    Shape: *uid*, *gid* are the caller's on the host; *plan* is what was mapped; *joined* says whether the namespace
+           was there already
+    """
+
+    uid: int
+    gid: int
+    plan: IdMapPlan
+    joined: bool
+    warnings: tuple[str, ...] = ()
+
+
+def enter(run_root: str, mode: UsernsMode, environ: Mapping[str, str]) -> Identity:
+    """Move this process into the user namespace that *mode* asks for, as its root, with its own mounts.
+
+    Falls back to a map of one id, with a warning, where the tools fail.
+
+    Blocks:  for newuidmap and newgidmap (3 ms) unless a namespace can be joined
+    Raises:  KernelError(unshare) - EPERM: an LSM, sysctl or seccomp filter forbids user namespaces; ENOSPC:
+             user.max_user_namespaces; UsageError, NotSupported for the mode
+    Source:  setns(2): EINVAL with more than one thread, so this comes before anything that starts one
+    """
+    assert_single_threaded()
+    facts = idmaps.read_facts(environ)
+    plan = plan_userns(mode, facts)
+    namespace = _find_live(run_root, plan) if plan.shared else None
+    joined = namespace is not None
+    if namespace is None:
+        try:
+            namespace = _make(plan)
+        except NotSupported as error:
+            plan = plan_single(plan, mode, facts, reason=error.message)
+            namespace = _make(plan)
+    with namespace:
+        setns(namespace, CLONE_NEWUSER)
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
+    # A change of credentials may clear it; our /proc/PID/ns/user is what later commands join.
+    set_dumpable(True)
+    unshare(CLONE_NEWNS)
+    # Mounts of the host still reach us, ours never reach the host.
+    mount("none", "/", flags=MS_REC | MS_SLAVE)
+    return Identity(facts.uid, facts.gid, plan, joined, plan.warnings)
+
+
+def _find_live(run_root: str, plan: IdMapPlan) -> Fd | None:
+    """Return the user namespace of a live supervisor of ours with the same map."""
+    try:
+        names = posix.listdir(f"{run_root}/containers")
+    except OSError:
+        return None
+    for name in names:
+        directory = f"{run_root}/containers/{name}"
+        try:
+            pid = int(read_file(f"{directory}/pid", limit_bytes=64).split()[0])
+            if not is_locked(f"{directory}/lock"):
+                continue
+            namespace = open_fd(f"/proc/{pid}/ns/user", posix.O_RDONLY)
+        except (RootlessError, ValueError, IndexError):
+            continue
+        if _is_ours(namespace, pid, plan) and is_locked(f"{directory}/lock"):
+            return namespace
+        namespace.close()
+    return None
+
+
+def _is_ours(namespace: Fd, pid: int, plan: IdMapPlan) -> bool:
+    try:
+        owner = bytearray(4)
+        fcntl.ioctl(namespace.fileno(), _NS_GET_OWNER_UID, owner)
+        if struct.unpack("=I", owner)[0] != posix.geteuid():
+            return False
+        uids = parse_map(read_file(f"/proc/{pid}/uid_map").decode())
+        gids = parse_map(read_file(f"/proc/{pid}/gid_map").decode())
+    except (OSError, ValueError):
+        return False
+    return uids.same_ids(plan.outer_uids) and gids.same_ids(plan.outer_gids)
+
+
+def is_locked(path: str) -> bool:
+    """Say whether somebody holds the flock on *path* (a supervisor that lives). Raises: KernelError(open)"""
+    with open_fd(path, posix.O_RDONLY) as fd:
+        try:
+            fcntl.flock(fd.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _make(plan: IdMapPlan) -> Fd:
+    """Return a new user namespace with the maps of *plan*.
+
+    Raises: NotSupported when the mapping tools fail, KernelError otherwise
+    """
+    how, allow, uids, gids, newuidmap, newgidmap = plan.enter_args()
+    ours, theirs = socketpair()
+    argv = [ENTER, "3", "tools" if how == "tools" else "direct" if allow == "allow" else "deny",
+            " ".join(uids.split()), " ".join(gids.split())]  # fmt: skip
+    if how == "tools":
+        argv += [newuidmap, newgidmap]
+    with ours, memfd("enter-stderr") as said:
+        with theirs:
+            pid = spawn(argv, fds={3: theirs, 2: said})
+        data, fds = recv_fds(ours, 256, 1)
+        status = wait_pid(pid)
+        if data == b"ok" and fds:
+            return fds[0]
+        posix.lseek(said.fileno(), 0, 0)
+        words = posix.read(said.fileno(), 4096).decode("utf-8", "replace").strip()
+    step, _, number = data.decode("ascii", "replace").partition(" ")
+    if step in ("newuidmap", "newgidmap"):
+        raise NotSupported(words.splitlines()[0] if words else f"{step}: {posix.strerror(int(number)).lower()}")
+    if not step:
+        raise KernelError("enter", 0, f"ended with status {status} {words}")
+    raise KernelError(step, int(number) if number.isdigit() else 0)

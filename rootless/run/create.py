@@ -1,0 +1,169 @@
+"""Create a container: spawn the stage, answer its questions, return when the container waits for START.
+
+The one launch path, blocking and without trio: the engine's run, restart policies and rootless-oci
+all come through here.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix
+
+from rootless.errors import LaunchError, PeerGone, RootlessError
+from rootless.kernel.fds import Fd, recv_fds, send_fds
+from rootless.kernel.process import pidfd_open, pidfd_send_signal, wait_pid
+from rootless.plan.launch import LaunchPlan
+from rootless.plan.wire import MESSAGE_BYTES, Message, decode_message, encode_message
+from rootless.run.handshake import Action, Handshake
+from rootless.stage.spawn import spawn_stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Created:
+    """A container whose process waits for START.
+
+    Owner: `close` closes the descriptors; it does not kill. `pid` is our child unless the stage was told otherwise
+    """
+
+    def __init__(self, pid: int, pidfd: Fd, sync: Fd, handshake: Handshake, console: Fd | None, warnings: list[str]) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sync = sync
+        self.handshake = handshake
+        self.console = console
+        self.seccomp: Fd | None = None
+        self.warnings = warnings
+
+    def start(self) -> None:
+        """Send START and wait until the program runs.
+
+        Blocks: until execve has happened, or failed
+        Raises: ExecNotFound, ExecNotExecutable, LaunchError; PeerGone when the process died before
+        """
+        send_fds(self.sync, encode_message(Message("START")))
+        while True:
+            data, fds = recv_fds(self.sync, MESSAGE_BYTES, 1)
+            if not data:
+                return  # close-on-exec: the exec has happened
+            action = self.handshake.receive(decode_message(data))
+            if action.do == "fail" and action.error is not None:
+                wait_pid(self.pid)
+                raise action.error
+            if action.do == "seccomp" and fds:
+                self.seccomp = fds.pop()
+                send_fds(self.sync, encode_message(Message("ACK")))
+            elif action.do == "warn":
+                self.warnings.append(action.text)
+
+    def kill(self) -> None:
+        """Kill the process and reap it."""
+        try:
+            pidfd_send_signal(self.pidfd, 9)
+            wait_pid(self.pid)
+        except (RootlessError, ChildProcessError):
+            pass
+
+    def close(self) -> None:
+        for fd in (self.pidfd, self.sync, self.console, self.seccomp):
+            if fd is not None:
+                fd.close()
+
+
+def create(
+    plan: LaunchPlan,
+    *,
+    slots: Sequence[Fd] = (),
+    stdio: tuple[Fd, Fd, Fd] | None = None,
+    preserve_fds: int = 0,
+    write_maps: Callable[[int], None] | None = None,
+    run_hooks: Callable[[int], None] | None = None,
+    on_pid: Callable[[int, Fd], None] | None = None,
+) -> Created:
+    """Run *plan* up to READY.
+
+    Shape:   *write_maps* gets the pid when the new user namespace waits for its maps; *run_hooks* when the
+             root is complete but not yet entered; *on_pid* as soon as the process exists
+    Blocks:  until the container is created
+    Raises:  what the callbacks raise; LaunchError, ExecNotFound, ExecNotExecutable, KernelError. Nothing is left then
+    Owner:   the caller closes what is returned; *slots* and *stdio* stay the caller's
+    """
+    helper, sync = spawn_stage(plan.encode(), slots=slots, stdio=stdio, preserve_fds=preserve_fds)
+    handshake = Handshake(plan.ops, posix.strerror)
+    created: Created | None = None
+    console: Fd | None = None
+    warnings = list(plan.warnings)
+    pid = 0
+    try:
+        while True:
+            data, fds = recv_fds(sync, MESSAGE_BYTES, 1)
+            if not data:
+                raise PeerGone("the stage", f"while {handshake.phase}")
+            action = handshake.receive(decode_message(data))
+            if action.do == "pid":
+                pid = action.value
+                pidfd = fds.pop() if fds else pidfd_open(pid)
+                created = Created(pid, pidfd, sync, handshake, None, warnings)
+                wait_pid(helper)
+                helper = 0
+                if on_pid is not None:
+                    on_pid(pid, pidfd)
+            elif action.do == "console" and fds:
+                console = fds.pop()
+            elif action.do in ("maps", "hooks"):
+                _answer(action, pid, write_maps if action.do == "maps" else run_hooks)
+                send_fds(sync, encode_message(Message("ACK")))
+            elif action.do == "warn":
+                warnings.append(action.text)
+            elif action.do == "fail":
+                raise action.error or LaunchError("the launch failed")
+            elif action.do == "ready" and created is not None:
+                created.console = console
+                return created
+            for fd in fds:
+                fd.close()
+    except BaseException:
+        if created is not None:
+            created.kill()
+            created.close()
+        sync.close()
+        if console is not None:
+            console.close()
+        if helper:
+            wait_pid(helper)
+        raise
+
+
+def _answer(action: Action, pid: int, callback: Callable[[int], None] | None) -> None:
+    if callback is None:
+        raise LaunchError(f"the container waits for {action.do}, which nobody provides")
+    callback(pid)
+
+
+def hard_limits() -> tuple[tuple[str, int], ...]:
+    """Return our own hard limits by RLIMIT_ name; RLIM_INFINITY is 2**64-1."""
+    import resource
+
+    from rootless.plan.launch import RLIMITS
+
+    limits = []
+    for number, name in enumerate(RLIMITS):
+        hard = resource.getrlimit(number)[1]
+        limits.append((name, hard if hard >= 0 else (1 << 64) - 1))
+    return tuple(limits)
+
+
+def listening_socket(path: str) -> Fd:
+    """Return a listening SEQPACKET socket at *path* for `start` to connect to.
+
+    unix socket paths end at 108 bytes, so the directory is opened and named through /proc.
+    """
+    directory, _, name = path.rpartition("/")
+    fd = Fd(posix.open(directory, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC))
+    with fd:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        sock.bind(f"/proc/self/fd/{fd.fileno()}/{name}")
+        sock.listen(1)
+    return Fd(sock.detach())

@@ -1,0 +1,85 @@
+"""The conversation with the stage, without I/O: messages in, actions out.
+
+The order is a table, so a stage that is out of step (or somebody else on the socket) is an error at
+the first wrong message and never a hang or a wrong step.
+"""
+
+from __future__ import annotations
+
+from rootless.errors import ExecNotExecutable, ExecNotFound, InternalError, LaunchError, RootlessError
+from rootless.plan.launch import SYNC_HOOKS, SYNC_MAPS
+from rootless.plan.wire import Message, Op
+from rootless.spec.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ENOENT, ENOEXEC, EACCES, EISDIR, ENOTDIR, ELOOP = 2, 8, 13, 21, 20, 40
+
+# phase -> message -> next phase
+TABLE: dict[str, dict[str, str]] = {
+    "spawned": {"PID": "setup", "ERROR": "failed", "WARN": "spawned"},
+    "setup": {"SYNC": "setup", "CONSOLE": "setup", "SECCOMP_FD": "setup", "WARN": "setup", "READY": "created", "ERROR": "failed"},
+    "created": {"WARN": "created", "SECCOMP_FD": "created", "ERROR": "failed"},
+}  # fmt: skip
+
+
+@record
+class Action:
+    """What to do next: `pid`, `maps`, `hooks`, `console`, `seccomp`, `ready`, `warn` or `fail`."""
+
+    do: str
+    value: int = 0
+    text: str = ""
+    error: RootlessError | None = None
+
+
+class Handshake:
+    """Accepts the stage's messages in their order; `phase` says how far the launch is."""
+
+    def __init__(self, ops: Sequence[Op], strerror: Callable[[int], str]) -> None:
+        self.phase = "spawned"
+        self._ops = ops
+        self._strerror = strerror
+
+    def receive(self, message: Message) -> Action:
+        """Return the action for *message*. Raises: InternalError when it is out of order"""
+        following = TABLE.get(self.phase, {}).get(message.kind)
+        if following is None:
+            raise InternalError(f"the stage sent {message.kind} while {self.phase}")
+        self.phase = following
+        if message.kind == "SYNC":
+            point = {SYNC_MAPS: "maps", SYNC_HOOKS: "hooks"}.get(message.a)
+            if point is None:
+                raise InternalError(f"the stage stopped at the unknown point {message.a}")
+            return Action(point)
+        if message.kind == "WARN":
+            return Action("warn", message.a, f"{self._what(message.op)}: {self._strerror(message.a).lower()}")
+        if message.kind == "ERROR":
+            return Action("fail", message.a, error=self._error(message))
+        return Action({"PID": "pid", "CONSOLE": "console", "SECCOMP_FD": "seccomp", "READY": "ready"}[message.kind], message.a)
+
+    def _what(self, index: int) -> str:
+        op = self._ops[index] if index < len(self._ops) else None
+        return (op.why or op.kind.lower()) if op else f"operation {index}"
+
+    def _error(self, message: Message) -> RootlessError:
+        op = self._ops[message.op] if message.op < len(self._ops) else None
+        reason = self._strerror(message.a).lower()
+        if op is not None and op.kind in ("LOOKUP", "EXEC"):
+            return exec_error(op.why, message.a, reason)
+        return LaunchError(f"{self._what(message.op)}: {reason}")
+
+
+def exec_error(program: str, errno: int, reason: str) -> RootlessError:
+    """Say why *program* cannot be executed, in the words of runc, which engines parse into 127 and 126."""
+    if errno in (ENOENT, ENOTDIR, ELOOP):
+        if "/" in program:
+            return ExecNotFound(f'exec: "{program}": stat {program}: {reason}')
+        return ExecNotFound(f'exec: "{program}": executable file not found in $PATH')
+    if errno == EISDIR:
+        return ExecNotExecutable(f'exec: "{program}": is a directory')
+    if errno == EACCES:
+        return ExecNotExecutable(f'exec: "{program}": permission denied')
+    return ExecNotExecutable(f'exec: "{program}": {reason}')
