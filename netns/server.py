@@ -1,0 +1,152 @@
+"""The network process: make the stack, publish ports, join the tap, shut itself in, carry frames until told to stop.
+
+The messages are drawn in wire.py.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from netns import sandbox, slirp, tap, wire
+from netns.addressing import choose_ipv4, choose_ipv6, format_ip
+from rootless.errors import RootlessError, UsageError
+from rootless.kernel import process
+from rootless.kernel.fds import Fd, recv_fds, send_fds
+from rootless.spec import jsontext
+from rootless.spec.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from netns.config import NetConfig, PortForward
+
+NAME = "rootless:[net]"
+_STOP_SIGNALS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
+
+
+def stop_signals() -> Fd:
+    """Return a descriptor that is readable once we were told to stop; a signal between two turns is not lost.
+
+    Owner: lives as long as the process
+    """
+    r, w = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+    for number in _STOP_SIGNALS:
+        _signal.signal(number, lambda *_: None)
+    _signal.set_wakeup_fd(w, warn_on_full_buffer=False)
+    return Fd(r)
+
+
+def serve(control: Fd) -> int:
+    """Serve one container for whoever holds the other end of *control*; return our exit status.
+
+    Blocks: for the life of the container
+    """
+    process.set_name(NAME)
+    stop = stop_signals()
+    try:
+        return _serve(control, stop)
+    except RootlessError as error:
+        _send(control, wire.encode_error(error))
+        return error.code
+
+
+def _serve(control: Fd, stop: Fd) -> int:
+    data, _ = recv_fds(control)
+    if not data:
+        return 0
+    config = wire.decode_config(data)
+    stack = slirp.Stack(config)
+    for port in config.ports:
+        stack.forward(port)
+    data, received = recv_fds(control, max_fds=1)
+    if not data or not received:
+        return 0
+    device, ipv6 = join(received[0], config)
+    received[0].close()
+    sandbox.shut_in()
+    _send(control, wire.encode_ready(describe(replace(config, ipv6=ipv6), stack.ports)))
+    carry(stack, device, (control, stop), {control.fileno(): lambda: _answer(control, stack)})
+    return 0
+
+
+def join(netns: Fd, config: NetConfig, *, configure: bool = True) -> tuple[Fd, bool]:
+    """Make the tap in *netns* and configure it; return it, and whether IPv6 works there.
+
+    Raises: NotSupported - no tun driver; KernelError
+    """
+    made: list[tuple[Fd, bool]] = []
+    net6 = choose_ipv6() if config.ipv6 else None
+    mac = bytes.fromhex(config.mac.replace(":", ""))
+
+    def inside() -> None:
+        device = tap.open_tap(config.tap_name)
+        ipv6 = config.ipv6
+        if configure:
+            ipv6 = tap.configure(config.tap_name, config.mtu, mac, choose_ipv4(config.cidr), net6)
+        made.append((device, ipv6))
+
+    tap.in_netns(netns, inside)
+    return made[0]
+
+
+def describe(config: NetConfig, ports: Sequence[PortForward]) -> wire.Ready:
+    """Return what the container's network is."""
+    net4, net6 = choose_ipv4(config.cidr), choose_ipv6()
+    return wire.Ready(
+        address=f"{format_ip(net4.guest)}/{net4.bits}",
+        gateway=format_ip(net4.gateway),
+        nameserver=format_ip(net4.nameserver) if config.dns else "",
+        address6=f"{format_ip(net6.guest)}/{net6.bits}" if config.ipv6 else "",
+        gateway6=format_ip(net6.gateway) if config.ipv6 else "",
+        device=config.tap_name,
+        mtu=config.mtu,
+        ports=tuple(ports),
+    )
+
+
+def carry(
+    stack: slirp.Stack, device: Fd, watched: Sequence[Fd], handlers: Mapping[int, Callable[[], bool]]
+) -> None:
+    """Run the loop until a watched descriptor without a handler is readable, or a handler says False.
+
+    Blocks: yes
+    """
+    while True:
+        for fd in stack.run(device, watched):
+            handler = handlers.get(fd.fileno())
+            if handler is None or not handler():
+                stack.close()
+                return
+
+
+def _answer(control: Fd, stack: slirp.Stack) -> bool:
+    """Answer one request; False at the end of the other side."""
+    data, extra = recv_fds(control)
+    for fd in extra:
+        fd.close()
+    if not data:
+        return False
+    try:
+        request = jsontext.loads(data)
+        if "forward" in request:
+            _send(control, wire.encode_bound(stack.forward(wire.decode_port(request["forward"]))))
+        elif "unforward" in request:
+            stack.unforward(wire.decode_port(request["unforward"]))
+            _send(control, wire.encode_ok(True))
+        elif "counts" in request:
+            _send(control, wire.encode_ok(stack.counts()))
+        else:
+            raise UsageError("the network process does not know this request")
+    except RootlessError as error:
+        _send(control, wire.encode_error(error))
+    return True
+
+
+def _send(control: Fd, message: bytes) -> None:
+    """Send one message; where the other end is gone it goes to stderr, and EOF will end us."""
+    try:
+        send_fds(control, message)
+    except OSError as error:
+        posix.write(2, b"%s (%s)\n" % (message, str(error).encode()))
