@@ -40,13 +40,40 @@ def text_field(value: dict[str, Any], key: str, pointer: str, default: str | Non
     return found
 
 
+def _is(value: Any, kind: type) -> bool:
+    """isinstance without narrowing: to a checker the value stays Any, whose members it lets us name."""
+    return isinstance(value, kind)
+
+
+def object_of(value: Any, pointer: str, what: str = "an object is needed") -> dict[str, Any]:
+    """Return the JSON *value* as an object, null as an empty one.
+
+    Raises: SpecError
+    """
+    if value is None:
+        return {}
+    if not _is(value, dict):
+        raise SpecError(what, pointer=pointer)
+    found: dict[str, Any] = value
+    return found
+
+
+def list_of(value: Any, pointer: str) -> list[Any]:
+    """Return the JSON *value* as an array, null as an empty one.
+
+    Raises: SpecError
+    """
+    if value is None:
+        return []
+    if not _is(value, list):
+        raise SpecError("an array is needed", pointer=pointer)
+    found: list[Any] = value
+    return found
+
+
 def text_map(value: dict[str, Any], key: str, pointer: str) -> tuple[tuple[str, str], ...]:
     """Return the object of strings value[key] as pairs in their order; absent or null is empty."""
-    found = value.get(key)
-    if found is None:
-        return ()
-    if not isinstance(found, dict):
-        raise SpecError("an object is needed", pointer=f"{pointer}/{key}")
+    found = object_of(value.get(key), f"{pointer}/{key}")
     for name, text in found.items():
         if not isinstance(text, str):
             raise SpecError("a string is needed", pointer=f"{pointer}/{key}/{name}")
@@ -55,11 +82,7 @@ def text_map(value: dict[str, Any], key: str, pointer: str) -> tuple[tuple[str, 
 
 def text_list(value: dict[str, Any], key: str, pointer: str) -> tuple[str, ...]:
     """Return the array of strings value[key]; absent or null is empty."""
-    found = value.get(key)
-    if found is None:
-        return ()
-    if not isinstance(found, list):
-        raise SpecError("an array is needed", pointer=f"{pointer}/{key}")
+    found = list_of(value.get(key), f"{pointer}/{key}")
     for at, text in enumerate(found):
         if not isinstance(text, str):
             raise SpecError("a string is needed", pointer=f"{pointer}/{key}/{at}")
@@ -71,8 +94,9 @@ def decode_descriptor(value: Any, pointer: str) -> Descriptor:
 
     Raises: SpecError
     """
-    if not isinstance(value, dict):
+    if value is None:
         raise SpecError("a descriptor is needed", pointer=pointer)
+    value = object_of(value, pointer, "a descriptor is needed")
     size = value.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise SpecError("a size in bytes is needed", pointer=f"{pointer}/size")
@@ -92,8 +116,7 @@ def decode_descriptor(value: Any, pointer: str) -> Descriptor:
 
 
 def _platform(value: Any, pointer: str) -> Platform:
-    if not isinstance(value, dict):
-        raise SpecError("an object is needed", pointer=pointer)
+    value = object_of(value, pointer)
     return Platform(
         os=text_field(value, "os", pointer, ""),
         architecture=text_field(value, "architecture", pointer, ""),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rootless.errors import ReferenceInvalid, SpecError
 from rootless.spec import jsontext
-from rootless.spec.descriptor import text_field, text_list, text_map
+from rootless.spec.descriptor import list_of, object_of, text_field, text_list, text_map
 from rootless.spec.digest import parse_digest
 from rootless.spec.platform import Platform
 from rootless.spec.record import record
@@ -63,8 +63,7 @@ def decode_image(value: Any) -> ImageConfig:
     Null stands for absent wherever it does in the images that Docker's builders wrote.
     Raises: SpecError
     """
-    if not isinstance(value, dict):
-        raise SpecError("the image config is not an object")
+    value = object_of(value, "", "the image config is not an object")
     return ImageConfig(
         platform=Platform(
             os=text_field(value, "os", "", "linux") or "linux",
@@ -106,12 +105,7 @@ def chain_ids(diff_ids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _object(value: dict[str, Any], key: str, pointer: str) -> dict[str, Any]:
-    found = value.get(key)
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise SpecError("an object is needed", pointer=f"{pointer}/{key}")
-    return found
+    return object_of(value.get(key), f"{pointer}/{key}")
 
 
 def _names(value: dict[str, Any], key: str) -> tuple[str, ...]:
@@ -157,15 +151,10 @@ def _diff_ids(value: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _history(value: Any) -> tuple[History, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise SpecError("an array is needed", pointer="/history")
     entries: list[History] = []
-    for at, item in enumerate(value):
+    for at, entry in enumerate(list_of(value, "/history")):
         pointer = f"/history/{at}"
-        if not isinstance(item, dict):
-            raise SpecError("an object is needed", pointer=pointer)
+        item = object_of(entry, pointer)
         entries.append(
             History(
                 created=text_field(item, "created", pointer, ""),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rootless.errors import ImageError, ManifestNotFound, SpecError
 from rootless.spec import jsontext, media
-from rootless.spec.descriptor import Descriptor, decode_descriptor, text_field, text_map
+from rootless.spec.descriptor import Descriptor, decode_descriptor, list_of, object_of, text_field, text_map
 from rootless.spec.platform import Platform, best_match
 from rootless.spec.record import record
 
@@ -43,11 +43,9 @@ def parse_manifest(data: bytes, content_type: str = "") -> Manifest | Index:
     Raises: SpecError when it is malformed, ImageError when it is of a kind that cannot be pulled
     """
     try:
-        value = jsontext.loads(data)
+        value = object_of(jsontext.loads(data), "", "the manifest is not an object")
     except ValueError as error:
         raise SpecError(f"the manifest is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise SpecError("the manifest is not an object")
     kind = _kind(value, media.bare(content_type))
     if kind in media.INDEXES:
         return Index(kind, _descriptors(value, "manifests"), text_map(value, "annotations", ""))
@@ -102,9 +100,7 @@ def _kind(value: dict[str, Any], content_type: str) -> str:
 
 
 def _descriptors(value: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    found = value.get(key)
-    if not isinstance(found, list):
-        raise SpecError("an array is needed", pointer=f"/{key}")
+    found = list_of(value.get(key), f"/{key}")
     return tuple([decode_descriptor(item, f"/{key}/{at}") for at, item in enumerate(found)])
 
 
