@@ -24,6 +24,7 @@ PROGRAMS = {
     "rootless-oci": "rootless.cli.oci",
     "rootless-fuse-overlay": "fuse_overlay.__main__",
     "rootless-netstack": "netns.__main__",
+    "rootless-unpack": "rootless.unpack.worker",
 }
 ROOT = __file__[: -len("/rootless/launcher.py")]
 START = f"{ROOT}/rootless/start.py"

@@ -69,7 +69,7 @@ def collect(roots: Roots, *, in_use: Collection[str] = ()) -> Collected:
 
 
 def _sweep(roots: Roots, trash: str, kept: set[str]) -> list[str]:
-    kept_blobs = set()
+    kept_blobs: set[str] = set()
     for image in images.list_images(roots):
         kept.update(image.links)
         kept_blobs.update((image.digest.rpartition(":")[2], image.id))

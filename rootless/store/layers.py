@@ -106,12 +106,17 @@ class Staging:
         self._lock = lock
 
     def make_dir(self, name: str) -> str:
-        """Make and return an empty directory, mode 0755 whatever the umask: the root of a layer."""
+        """Make and return an empty directory, the root of a layer: 0755 whatever the umask and default ACLs."""
         path = f"{self.path}/{name}"
         try:
             layout.make_directory(path, 0o755)
         except OSError as error:
             raise atomic.cannot("make", path, error) from error
+        for acl in ("system.posix_acl_default", "system.posix_acl_access"):
+            try:
+                os.removexattr(path, acl)
+            except OSError:
+                pass  # there is none, or none can be
         return path
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+from rootless.kernel.fds import Fd
 from rootless.store import atomic
 
 TYPE_CHECKING = False
@@ -31,15 +32,19 @@ def remove_tree(path: str) -> None:
         return
     except OSError as error:
         raise atomic.cannot("remove", path, error) from error
-    try:
-        _remove(top, name)
-    except OSError as error:
-        raise atomic.cannot("remove", path, error) from error
-    finally:
-        os.close(top)
+    with Fd(top) as directory:
+        try:
+            remove_at(directory, name)
+        except OSError as error:
+            raise atomic.cannot("remove", path, error) from error
 
 
-def _remove(parent: int, name: str) -> None:
+def remove_at(directory: Fd, name: str) -> None:
+    """As `remove_tree`, for one name in an open directory.
+
+    Raises: OSError
+    """
+    parent = directory.fileno()
     try:
         os.unlink(name, dir_fd=parent)
         return

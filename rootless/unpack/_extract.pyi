@@ -1,0 +1,21 @@
+from typing import Any, Final
+
+ffi: Any
+
+class _Lib:
+    def rl_put_file(
+        self,
+        dfd: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        sec: int,
+        nsec: int,
+        data: Any,
+        size: int,
+        step: Any,
+        /,
+    ) -> int: ...
+
+lib: Final[_Lib]

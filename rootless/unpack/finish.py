@@ -1,0 +1,116 @@
+"""Finish a layer when the layers below it are finished: what depends on them, and the times of directories.
+
+1. Hard links to files of a lower layer: the file is copied up under its own name, then linked.
+2. Whiteouts of what no lower layer has are taken away: a directory that is not merged would list them.
+3. Implied directories take owner, mode, attributes and times of the directory that they hide; without that a layer
+   that only brings /tmp/x would turn 1777 into 0755.
+4. Times of directories, which everything before has changed.
+
+Source: OCI image-spec layer.md · overlayfs.rst "Readdir" (whiteouts are only filtered in merged directories)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from rootless.proto import tar
+from rootless.proto.changeset import shown
+from rootless.store import merged
+from rootless.store.copytree import TreeCopier
+from rootless.unpack.extract import link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.proto.changeset import Hardlink
+    from rootless.store.merged import Merged
+    from rootless.unpack.extract import Extractor
+
+    Path = tuple[bytes, ...]
+
+
+def finish(layer: Extractor, lower: Merged) -> None:
+    """Complete *layer*, whose archive has ended, on top of *lower*.
+
+    Raises: OSError, TarError — a hard link to nothing
+    """
+    copier = TreeCopier()
+    waiting, layer.deferred = layer.deferred, []
+    for op in waiting:
+        _lower_link(layer, lower, op, copier)
+    _drop_useless_whiteouts(layer, lower)
+    _adopt(layer, lower, copier)
+    _set_times(layer)
+
+
+def _lower_link(layer: Extractor, lower: Merged, op: Hardlink, copier: TreeCopier) -> None:
+    places = layer.places
+    place = places.parent(op.path)
+    if merged.status(place.fd, op.path[-1]) is not None:
+        if (place.inode, op.path[-1]) not in places.whiteouts:
+            return  # a later entry has put something else there
+        places.whiteouts.pop((place.inode, op.path[-1]))
+        os.unlink(op.path[-1], dir_fd=place.fd.fileno())
+    if layer.hardlink(op):  # it points to a link that was itself waiting
+        return
+    layer.deferred.clear()
+    found = lower.find(op.target)
+    if found is None or stat.S_ISDIR(found.info.st_mode):
+        raise tar.TarError(f"{shown(op.header.name)}: a hard link to {shown(op.header.linkname)}, which is no file")
+    parent = places.parent(op.target)
+    if merged.status(parent.fd, op.target[-1]) is None and op.target != op.path:
+        copier.copy_node(found.directory, found.name, found.info, parent.fd, op.target[-1])
+        link(places, op.target, op.path)
+    else:  # the layer replaces or removes the file, and keeps it under this name
+        place = places.parent(op.path)
+        copier.copy_node(found.directory, found.name, found.info, place.fd, op.path[-1])
+    layer.size_bytes += found.info.st_size
+
+
+def _drop_useless_whiteouts(layer: Extractor, lower: Merged) -> None:
+    places = layer.places
+    for (inode, name), path in sorted(places.whiteouts.items(), key=_by_path):
+        if inode not in places.opaque and lower.find(path) is not None:
+            continue
+        place = places.existing(path[:-1])
+        if place is not None and place.inode == inode:
+            os.unlink(name, dir_fd=place.fd.fileno())
+
+
+def _adopt(layer: Extractor, lower: Merged, copier: TreeCopier) -> None:
+    places = layer.places
+    for path in sorted(places.implied.values()):
+        below = lower.find(path)
+        place = places.existing(path)
+        if below is None or place is None or not stat.S_ISDIR(below.info.st_mode):
+            continue
+        for fd in lower.directory(path):
+            # The root's own name is "."; everything else is opened already as the topmost merged directory.
+            copier.finish_directory(fd, below.info, place.fd)
+            layer.directories[place.inode] = (path, below.info.st_mtime_ns, ())
+            break
+
+
+def _set_times(layer: Extractor) -> None:
+    places = layer.places
+    for inode, (path, mtime_ns, attributes) in sorted(layer.directories.items(), key=_by_directory):
+        place = places.existing(path)
+        if place is None or place.inode != inode:
+            continue  # replaced by a later entry
+        for key, value in attributes:
+            try:
+                os.setxattr(place.fd.fileno(), key, value)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EPERM):
+                    raise
+                layer.skipped_xattrs += 1
+        os.utime(place.fd.fileno(), ns=(mtime_ns, mtime_ns))
+
+
+def _by_path(item: tuple[tuple[int, bytes], Path]) -> Path:
+    return item[1]
+
+
+def _by_directory(item: tuple[int, tuple[Path, int, tuple[tuple[bytes, bytes], ...]]]) -> Path:
+    return item[1][0]

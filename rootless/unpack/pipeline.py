@@ -1,0 +1,259 @@
+"""Unpack the layers of an image while they arrive: a process per layer, read in parallel, finished in order.
+
+    with open_staging(roots) as staging:
+        async with open_unpack(staging, plans) as unpack:
+            async with unpack.open_layer(3) as sink:        # any order, several at once
+                await sink.write(chunk)                     # the compressed blob
+                result = await sink.finish()                # waits for the layers below
+            staged = unpack.staged()
+        image = layers.commit(staging, staged, image, names)
+
+Source:  layers that are unpacked without their parents get wrong directories and cannot link to lower files
+         (facts.md, "Unpacking rules that implementations get wrong")
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from rootless import launcher
+from rootless.errors import DigestMismatch, InternalError, UnpackError
+from rootless.kernel import process
+from rootless.kernel.fds import open_fd, pipe
+from rootless.spec import jsontext
+from rootless.store import layers
+from rootless.store.layers import StagedLayer, Staging
+from rootless.unpack.decompress import FORMATS
+from rootless.unpack.worker import BLOB_FD, ORDER_FD, REPORT_FD, ROOT_FD
+
+_PIPE_BYTES = 1 << 20
+_SIGKILL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """A layer of the image, before it is known what it holds."""
+
+    chain_id: str
+    diff_id: str
+    """What the image config promises for the unpacked bytes."""
+    parent: str
+    """Chain id of the layer below, empty for the base."""
+    compression: str
+    """One of decompress.FORMATS."""
+    digest: str = ""
+    """Digest of the blob, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """What was unpacked."""
+
+    diff_id: str
+    size_bytes: int
+    entries: int
+    squashed: int
+    """Entries of owners that this namespace does not have."""
+    skipped_devices: int
+    """Device nodes, which only the real root can make."""
+    skipped_xattrs: int
+    """Attributes that this file system or user cannot set."""
+    forms: tuple[str, ...]
+
+
+class _Slot:
+    """The state of one layer: `ready` is set when its directory is complete, or can no longer become so."""
+
+    def __init__(self, plan: LayerPlan, path: str) -> None:
+        self.plan = plan
+        self.path = path
+        self.needed = not path
+        self.ready = trio.Event()
+        self.result: LayerResult | None = None
+        self.opened = False
+        if path:
+            self.ready.set()
+
+    @property
+    def complete(self) -> bool:
+        return not self.needed or self.result is not None
+
+
+class Unpack:
+    """The layers of one image; made by `open_unpack`."""
+
+    def __init__(self, staging: Staging, plans: Sequence[LayerPlan]) -> None:
+        self._staging = staging
+        self._slots: list[_Slot] = []
+        for plan in plans:
+            if plan.compression not in FORMATS:
+                raise UnpackError(f"unknown compression {plan.compression!r}", layer=plan.digest or plan.diff_id)
+            known = layers.read_layer(staging.roots, plan.chain_id)
+            self._slots.append(_Slot(plan, layers.layer_dir(staging.roots, known.link) if known else ""))
+
+    def needed(self, index: int) -> bool:
+        """Say whether layer *index* (0 is the base) has to be unpacked: it is not in the store yet."""
+        return self._slots[index].needed
+
+    @asynccontextmanager
+    async def open_layer(self, index: int) -> AsyncIterator[LayerSink]:
+        """Start the process that unpacks layer *index*; it is killed if the block is left before `finish` is done."""
+        slot = self._slots[index]
+        if not slot.needed or slot.opened:
+            raise InternalError(f"layer {index} is not waiting to be unpacked")
+        slot.opened = True
+        path = self._staging.make_dir(f"tree-{index}")
+        sink = LayerSink(slot, self._slots[:index], path)
+        try:
+            yield sink
+        finally:
+            slot.ready.set()
+            await sink.aclose()
+            if not slot.complete:
+                # The next attempt needs an empty directory, and the name belongs to the dead worker's tree.
+                os.rename(path, f"{path}.{layers.new_link()}")
+                slot.opened = False
+                slot.ready = trio.Event()
+
+    def staged(self) -> tuple[StagedLayer, ...]:
+        """Return the layers that were unpacked, base first, for layers.commit."""
+        found = []
+        for slot in self._slots:
+            if not slot.needed:
+                continue
+            if slot.result is None:
+                raise InternalError(f"layer {slot.plan.diff_id} was not unpacked")
+            r = slot.result
+            found.append(
+                StagedLayer(
+                    slot.path, slot.plan.chain_id, r.diff_id, slot.plan.parent, r.size_bytes, r.entries, r.squashed,
+                    r.forms,
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    def results(self) -> tuple[LayerResult, ...]:
+        """Return the results of the layers that were unpacked, base first."""
+        return tuple(slot.result for slot in self._slots if slot.result is not None)
+
+
+@asynccontextmanager
+async def open_unpack(staging: Staging, plans: Sequence[LayerPlan]) -> AsyncIterator[Unpack]:
+    """Prepare to unpack the layers *plans*, base first, all of the image's; those in the store are recognised.
+
+    Run it inside the user namespace: owners are set as this process may set them.
+    """
+    yield Unpack(staging, plans)
+
+
+class LayerSink:
+    """Where the bytes of one compressed layer go; made by `Unpack.open_layer`."""
+
+    def __init__(self, slot: _Slot, below: list[_Slot], path: str) -> None:
+        self._slot = slot
+        self._below = below
+        self._path = path
+        blob_read, blob = pipe()
+        report, report_write = pipe()
+        orders_read, orders = pipe()
+        try:
+            fcntl.fcntl(blob.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:
+            pass  # the user's pipes together are limited: it works with a small one
+        with blob_read, report_write, orders_read, open_fd(path, os.O_RDONLY | os.O_DIRECTORY) as root:
+            self._pid = process.spawn(
+                launcher.command("rootless-unpack", slot.plan.compression),
+                fds={BLOB_FD: blob_read, REPORT_FD: report_write, ORDER_FD: orders_read, ROOT_FD: root},
+            )
+        self._pidfd = process.pidfd_open(self._pid)
+        self._blob = trio.lowlevel.FdStream(blob.detach())
+        self._orders = trio.lowlevel.FdStream(orders.detach())
+        self._report = trio.lowlevel.FdStream(report.detach())
+        self._lines = b""
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Give the next bytes of the compressed blob; waits while the worker is busy.
+
+        Checkpoint: yes
+        Raises: UnpackError — the worker has found a fault
+        """
+        try:
+            await self._blob.send_all(data)
+        except trio.BrokenResourceError:
+            await self._receive()  # raises what the worker said
+            raise UnpackError("the unpacker took no more bytes", layer=self._name()) from None
+
+    async def finish(self) -> LayerResult:
+        """Say that the blob is complete; wait until the layer is, for which those below must be first.
+
+        Checkpoint: yes
+        Raises: UnpackError; DigestMismatch — the unpacked bytes are not what the config promises
+        """
+        await self._blob.aclose()
+        message = await self._receive()
+        plan = self._slot.plan
+        if message["read"] != plan.diff_id:
+            raise DigestMismatch(
+                f"layer {plan.digest or plan.diff_id}: unpacked it has {message['read']}, the image's config promises"
+                f" {plan.diff_id}"
+            )
+        lower = []
+        for slot in reversed(self._below):
+            await slot.ready.wait()
+            if not slot.complete:
+                raise UnpackError("a layer below it failed", layer=self._name())
+            lower.append(slot.path)
+        await self._orders.send_all(jsontext.dumps({"lower": lower}).encode() + b"\n")
+        fields = (await self._receive())["done"]
+        result = LayerResult(**{**fields, "forms": tuple(fields["forms"])})
+        self._slot.path, self._slot.result = self._path, result
+        self._slot.ready.set()
+        return result
+
+    def abort(self) -> None:
+        """Kill the worker now; leaving the block does so too."""
+        try:
+            process.pidfd_send_signal(self._pidfd, _SIGKILL)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+
+    async def aclose(self) -> None:
+        """End the worker and wait for its death, whatever state it is in."""
+        with trio.CancelScope(shield=True):
+            if self._slot.result is None:
+                self.abort()
+            await trio.lowlevel.wait_readable(self._pidfd.fileno())
+            process.wait_pid(self._pid)
+            for stream in (self._blob, self._orders, self._report):
+                await stream.aclose()
+            self._pidfd.close()
+
+    def _name(self) -> str:
+        return self._slot.plan.digest or self._slot.plan.diff_id
+
+    async def _receive(self) -> dict[str, Any]:
+        while b"\n" not in self._lines:
+            part = await self._report.receive_some(65536)
+            if not part:
+                raise UnpackError("the unpacker died", layer=self._name())
+            self._lines += part
+        line, _, self._lines = self._lines.partition(b"\n")
+        message: dict[str, Any] = jsontext.loads(bytes(line))
+        if "error" in message:
+            raise self._fault(message)
+        return message
+
+    def _fault(self, message: dict[str, Any]) -> UnpackError:
+        hint = None
+        if message["errno"] in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space (rootless rmi), or keep the store elsewhere with --root DIR"
+        return UnpackError(message["error"], layer=self._name(), entry=message["entry"], hint=hint)
