@@ -1,8 +1,9 @@
 # What the signal module wraps, with plain numbers.
 from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import TypeAlias
 
-_Handler = Callable[[int, FrameType | None], object] | int | None
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 NSIG: int
 SIG_DFL: int
