@@ -1,0 +1,112 @@
+"""Run the hooks of one stage: the program, its environment and nothing else, the State document on stdin.
+
+createContainer and startContainer hooks run in the container's namespaces and so are operations of
+the stage (`stage_ops`); the other four are started here.
+
+Source: runtime-spec config.md#posix-platform-hooks, runtime.md#lifecycle
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+import select
+
+from rootless.errors import KernelError, LaunchError
+from rootless.kernel.fds import Fd, memfd, pipe, read_all
+from rootless.kernel.process import pidfd_open, pidfd_send_signal, spawn, wait_pid
+from rootless.plan.wire import Op, block
+from rootless.spec.jsontext import dumps
+from rootless.spec.state import StateDocument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rootless.spec.runtime import Hook
+
+_MAX_SAID_BYTES = 4096
+
+
+def run_hooks(stage: str, hooks: Sequence[Hook], document: StateDocument) -> None:
+    """Run *hooks* in their order, stop at the first that fails.
+
+    Blocks: until all have ended, each at most its timeout
+    Raises: LaunchError with what the hook said
+    """
+    text = dumps(document.value()).encode()
+    for at, hook in enumerate(hooks):
+        _run(f"{stage} hook #{at}", hook, text)
+
+
+def _run(what: str, hook: Hook, text: bytes) -> None:
+    reading, writing = pipe()
+    argv = hook.args or (hook.path,)
+    env = dict([_pair(word) for word in hook.env])
+    with memfd("hook-output") as said:
+        with reading:
+            try:
+                pid = spawn(argv, executable=hook.path, fds={0: reading, 1: said, 2: said}, env=env)
+            except KernelError as error:
+                writing.close()
+                raise LaunchError(
+                    f"error running {what}: fork/exec {hook.path}: {posix.strerror(error.errno or 0).lower()}", code=1
+                ) from None
+        with pidfd_open(pid) as pidfd:
+            with writing:
+                _feed(writing, text)
+            status = _wait(pid, pidfd, hook.timeout)
+        if status == 0:
+            return
+        posix.lseek(said.fileno(), 0, 0)
+        words = read_all(said, _MAX_SAID_BYTES).decode("utf-8", "replace").strip()
+    reason = f"timed out after {hook.timeout} s" if status is None else f"exit status {status}"
+    raise LaunchError(f"error running {what} {hook.path}: {reason}, output: {words}", code=1)
+
+
+def _pair(word: str) -> tuple[bytes, bytes]:
+    name, _, value = word.encode("utf-8", "surrogateescape").partition(b"=")
+    return name, value
+
+
+def _feed(writing: Fd, text: bytes) -> None:
+    """Write the document; a hook that does not read it is no error, and one that never reads cannot stop us."""
+    posix.set_blocking(writing.fileno(), False)
+    try:
+        posix.write(writing.fileno(), text)  # a pipe holds 64 KiB
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EAGAIN):
+            raise
+
+
+def _wait(pid: int, pidfd: Fd, timeout_s: int | None) -> int | None:
+    if timeout_s:
+        poller = select.poll()
+        poller.register(pidfd.fileno(), select.POLLIN)
+        if not poller.poll(timeout_s * 1000):
+            pidfd_send_signal(pidfd, 9)
+            wait_pid(pid)
+            return None
+    return wait_pid(pid)
+
+
+def stage_ops(stage: str, hooks: Sequence[Hook], document: StateDocument) -> tuple[Op, ...]:
+    """Return *hooks* as operations of the stage.
+
+    The pid in *document* is not known before the clone; the stage's document says 0 there.
+    """
+    text = dumps(document.value()).encode()
+    return tuple(
+        [
+            Op(
+                "HOOK", a=(hook.timeout or 0) * 1000, why=f"error running {stage} hook #{at} {hook.path}",
+                s=(block([_bytes(w) for w in hook.args or (hook.path,)]), block([_bytes(w) for w in hook.env]), text,
+                   _bytes(hook.path)),
+            )
+            for at, hook in enumerate(hooks)
+        ]
+    )  # fmt: skip
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
