@@ -1,0 +1,268 @@
+"""Containers on disk: records that stay, run directories that live as long as a supervisor.
+
+Shape:
+    DATA/containers/ID/record.json   what the container is and how it ended: one small file, replaced by rename
+    DATA/containers/ID/diff, work    its writable layer (or below TMP where DATA cannot hold one)
+    DATA/names/NAME                  a file with the ID; claimed by link(2), which is atomic on NFS too
+    RUN/containers/ID/lock           flock held by the supervisor for as long as it lives
+    RUN/containers/ID/pid            "PID STARTTIME" of the supervisor
+    RUN/containers/ID/child          "PID STARTTIME" of the container's first process
+    RUN/containers/ID/...            generated files, sockets, the plan
+
+A container lives exactly while its lock is held; no pid is trusted without its start time.
+
+Source: architecture.md decision 5; flock(2), link(2)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from rootless.errors import NotFound, StoreError
+from rootless.kernel.enter import is_locked
+from rootless.kernel.fds import Fd
+from rootless.spec.record import record
+from rootless.store import atomic, layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.store.layout import Roots
+
+FORMAT = 1
+CONTAINERS = "containers"
+NAMES = "names"
+
+
+@record
+class Container:
+    """One container's record.
+
+    Shape: *data* is the JSON object of record.json: format, id, name, created, image, image_id, machine, boot, state
+           {status, started, finished, exit_code, error}, driver, driver_reason, command, ... and spec for inspect
+    """
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def auto_remove(self) -> bool:
+        return bool(self.data.get("auto_remove"))
+
+
+def new_id() -> str:
+    """Return 64 random hex digits."""
+    return os.urandom(32).hex()
+
+
+def data_dir(roots: Roots, cid: str) -> str:
+    return f"{roots.data}/{CONTAINERS}/{cid}"
+
+
+def run_dir(roots: Roots, cid: str) -> str:
+    return f"{roots.run}/{CONTAINERS}/{cid}"
+
+
+def machine_id() -> str:
+    """Return what tells this machine from others that share the data root."""
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        text = atomic.read_file(path)
+        if text:
+            return text.decode("ascii", "replace").strip()
+    return os.uname().nodename
+
+
+def boot_id() -> str:
+    """Return the id of this boot."""
+    text = atomic.read_file("/proc/sys/kernel/random/boot_id")
+    return text.decode("ascii", "replace").strip() if text else ""
+
+
+def create(roots: Roots, container: Container) -> None:
+    """Write the record of a new container and claim its name.
+
+    Raises: StoreError - the name is in use (podman's words)
+    """
+    directory = data_dir(roots, container.id)
+    for parent in (f"{roots.data}/{CONTAINERS}", f"{roots.data}/{NAMES}"):
+        if not os.path.isdir(parent):
+            layout.make_directory(parent)
+    layout.make_directory(directory)
+    write(roots, container)
+    claim = f"{directory}/name"
+    with open(claim, "w") as out:
+        out.write(container.id)
+    try:
+        os.link(claim, f"{roots.data}/{NAMES}/{container.name}")
+    except FileExistsError:
+        holder = atomic.read_file(f"{roots.data}/{NAMES}/{container.name}") or b""
+        discard(roots, container.id)
+        raise StoreError(
+            f'creating container storage: the container name "{container.name}" is already in use by '
+            f"{holder.decode('ascii', 'replace')}. You have to remove that container to be able to reuse that name: "
+            "that name is already in use",
+            hint="choose another --name, or let one be chosen",
+        ) from None
+
+
+def write(roots: Roots, container: Container) -> None:
+    """Replace the record."""
+    atomic.write_record(f"{data_dir(roots, container.id)}/record.json", container.data)
+
+
+def read(roots: Roots, cid: str) -> Container | None:
+    """Return the record of the container with the full id *cid*."""
+    data = atomic.read_record(f"{data_dir(roots, cid)}/record.json")
+    if data is None:
+        return None
+    return Container(cid, str(data.get("name", "")), data)
+
+
+def find(roots: Roots, text: str) -> Container:
+    """Return the container named *text*, or whose id begins with it.
+
+    Raises: NotFound; StoreError when several ids begin so
+    """
+    if "/" not in text and text not in ("", ".", ".."):
+        holder = atomic.read_file(f"{roots.data}/{NAMES}/{text}")
+        if holder:
+            found = read(roots, holder.decode("ascii", "replace"))
+            if found is not None:
+                return found
+    ids = [cid for cid in ids_of(roots) if cid.startswith(text)] if text else []
+    if len(ids) > 1:
+        raise StoreError(f"more than one result for container name or ID {text}")
+    found = read(roots, ids[0]) if ids else None
+    if found is None:
+        raise NotFound("container", text)
+    return found
+
+
+def ids_of(roots: Roots) -> list[str]:
+    """Return the ids of all containers on disk."""
+    return [name for name in atomic.names_in(f"{roots.data}/{CONTAINERS}") if len(name) == 64]
+
+
+def list_containers(roots: Roots) -> list[Container]:
+    """Return all records, oldest first."""
+    found = [c for c in [read(roots, cid) for cid in ids_of(roots)] if c is not None]
+    return sorted(found, key=_created)
+
+
+def _created(container: Container) -> str:
+    return str(container.data.get("created", ""))
+
+
+def status(roots: Roots, container: Container) -> str:
+    """Return created, running, exited, or `remote` for a container of another machine.
+
+    A record that says running while nobody holds its lock tells of a crash: exited.
+    """
+    said = str(container.data.get("state", {}).get("status", "created"))
+    if container.data.get("machine") != machine_id():
+        return "remote" if said == "running" else said
+    if said == "running" and not is_alive(roots, container.id):
+        return "exited"
+    return said
+
+
+def is_alive(roots: Roots, cid: str) -> bool:
+    """Say whether a supervisor holds the container's lock."""
+    try:
+        return is_locked(f"{run_dir(roots, cid)}/lock")
+    except OSError:
+        return False
+
+
+def make_run_dir(roots: Roots, cid: str) -> Fd:
+    """Make the run directory with a held lock; return the lock. The holder keeps it open to its end."""
+    parent = f"{roots.run}/{CONTAINERS}"
+    if not os.path.isdir(parent):
+        layout.make_directory(parent)
+    directory = run_dir(roots, cid)
+    layout.make_directory(directory)
+    fd = os.open(f"{directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # The pid goes in by rename: whoever sees it sees a whole line and a lock that is held.
+    note_process(f"{directory}/pid", os.getpid())
+    return Fd(fd)
+
+
+def note_process(path: str, pid: int) -> None:
+    """Write "PID STARTTIME" to *path*."""
+    temporary = f"{path}.new"
+    with open(temporary, "w") as out:
+        out.write(f"{pid} {start_time(pid)}\n")
+    os.rename(temporary, path)
+
+
+def start_time(pid: int) -> int:
+    """Return when *pid* started, in clock ticks after boot; 0 when there is no such process.
+
+    Source: proc_pid_stat(5) field 22; the name in parentheses may hold anything
+    """
+    text = atomic.read_file(f"/proc/{pid}/stat")
+    if not text:
+        return 0
+    words = text[text.rindex(b")") + 2 :].split()
+    return int(words[19]) if len(words) > 19 else 0
+
+
+def noted_process(path: str) -> int:
+    """Return the pid in *path* if that very process still lives, else 0."""
+    text = atomic.read_file(path)
+    words = text.split() if text else []
+    if len(words) != 2 or not (words[0].isdigit() and words[1].isdigit()):
+        return 0
+    pid, started = int(words[0]), int(words[1])
+    return pid if started and start_time(pid) == started else 0
+
+
+def finish(roots: Roots, container: Container, exit_code: int, *, error: str = "") -> None:
+    """Write how the container ended."""
+    state = {**container.data.get("state", {}), "status": "exited", "exit_code": exit_code, "finished": now(), "error": error}
+    write(roots, Container(container.id, container.name, {**container.data, "state": state}))
+
+
+def discard(roots: Roots, cid: str) -> None:
+    """Delete a container's record, name and files. Needs the user namespace: files have mapped owners."""
+    from rootless.store.trees import remove_tree
+
+    directory = data_dir(roots, cid)
+    found = read(roots, cid)
+    if found is not None and found.name:
+        path = f"{roots.data}/{NAMES}/{found.name}"
+        if (atomic.read_file(path) or b"").decode("ascii", "replace") == cid:
+            atomic.remove_file(path)
+    # The record goes first: what is left after a crash is a directory that no listing shows.
+    atomic.remove_file(f"{directory}/record.json")
+    if os.path.isdir(directory):
+        remove_tree(directory)
+
+
+def discard_run_dir(roots: Roots, cid: str) -> None:
+    """Delete the run directory; its lock goes last, so that nobody takes it for an orphan before."""
+    directory = run_dir(roots, cid)
+    for name in atomic.names_in(directory):
+        if name != "lock":
+            path = f"{directory}/{name}"
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.rmdir(path)
+            else:
+                os.unlink(path)
+    atomic.remove_file(f"{directory}/lock")
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
+
+
+def now() -> str:
+    """Return the time as RFC 3339 with nanoseconds, in UTC."""
+    ns = time.time_ns()
+    t = time.gmtime(ns // 1_000_000_000)
+    return f"{t[0]:04}-{t[1]:02}-{t[2]:02}T{t[3]:02}:{t[4]:02}:{t[5]:02}.{ns % 1_000_000_000:09}Z"
