@@ -195,7 +195,7 @@ def _check_signal(text: str) -> None:
 
 
 def _entrypoint(text: str) -> tuple[str, ...]:
-    """Return the words of --entrypoint: a JSON array of strings, else one program; none for ''."""
+    """Return the words of --entrypoint: a JSON array of strings, else one program ('': none)."""
     if text.startswith("["):
         from rootless.spec.jsontext import loads
 
@@ -205,7 +205,7 @@ def _entrypoint(text: str) -> tuple[str, ...]:
             words = None
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
             return tuple(words)
-    return (text,) if text else ()
+    return (text,)
 
 
 def _read(path: str, read_text: Callable[[str], str], what: str) -> str:

@@ -195,7 +195,7 @@ def expose(text: str) -> PortRange:
 
 
 def add_host(text: str) -> tuple[str, str]:
-    """Read `NAME:IP`.
+    """Read `NAME:IP` or `NAME:host-gateway`.
 
     Raises: UsageError
     """
@@ -204,7 +204,7 @@ def add_host(text: str) -> tuple[str, str]:
         raise UsageError(f'bad format for add-host: "{text}"')
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
-    if not ip_version(address):
+    if address != "host-gateway" and not ip_version(address):
         raise UsageError(f'invalid IP address in add-host: "{address}"')
     return name, address
 

@@ -1,0 +1,192 @@
+"""The mounts of an engine's container, in order: the standard's, the user's, generated files.
+
+A mount of the user takes the place of a default on the same target; parents come before children.
+
+Source: runtime-spec config-linux.md#default-filesystems; observed: podman 4.3's config.json
+"""
+
+from __future__ import annotations
+
+from rootless.plan import defaults
+from rootless.plan.devices import device_mounts, privileged
+from rootless.plan.options import RunOptions, VolumeRequest
+from rootless.spec.record import record
+from rootless.spec.runtime import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
+
+
+@record
+class VolumeUse:
+    """A named or anonymous volume of the container, to be made and filled before the launch.
+
+    Shape: *path* is its directory on the host, *target* its place in the container
+    """
+
+    name: str
+    path: str
+    target: str
+    anonymous: bool = False
+    copy_up: bool = True
+    chown: bool = False
+
+
+@record
+class BindUse:
+    """A host path that is mounted; it must exist. *chown* is podman's U."""
+
+    source: str
+    target: str
+    chown: bool = False
+
+
+@record
+class MountPlan:
+    """All mounts, and what the host must prepare for them."""
+
+    mounts: tuple[Mount, ...]
+    volumes: tuple[VolumeUse, ...]
+    binds: tuple[BindUse, ...]
+    propagation: str | None
+
+
+def plan_mounts(
+    options: RunOptions,
+    image_volumes: tuple[str, ...],
+    files: tuple[tuple[str, str], ...],
+    *,
+    network: str,
+    tty_gid: bool,
+    volumes_dir: str,
+    new_volume: Callable[[], str],
+    host_devices: tuple[str, ...],
+) -> MountPlan:
+    """Return the mounts in the order in which they must be made.
+
+    Shape: *files* are (target, host path) of generated files; *network* is private, none or host
+    """
+    volumes: list[VolumeUse] = []
+    binds: list[BindUse] = []
+    asked: dict[str, Mount] = {}
+    for request in (*_image_volumes(options, image_volumes), *options.volumes):
+        asked[request.target] = _asked(request, volumes_dir, new_volume, volumes, binds)
+    if options.read_only and options.read_only_tmpfs:
+        for target in defaults.READONLY_TMPFS:
+            if target not in asked:
+                asked[target] = _tmpfs(VolumeRequest("tmpfs", "", target))
+    devices = options.devices
+    if options.privileged:
+        named = [device.target for device in devices]
+        devices += tuple([d for d in privileged(host_devices) if d.target not in named])
+    own_dev = "/dev" in asked and asked["/dev"].type == "bind"
+    found = {mount.destination: mount for mount in _standard(options, network, tty_gid)}
+    if own_dev:
+        for target in [t for t in found if t.startswith("/dev/")]:
+            del found[target]
+    covered = [mount.destination for mount in asked.values()]
+    for target, path in files:
+        # podman leaves the marker out below a mount of the user; hosts and its like are wanted there too
+        if target.startswith("/run/") and "/run" in covered:
+            continue
+        read_only = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
+        found[target] = Mount(target, path, "bind", defaults.FILE_OPTIONS + read_only)
+    if not own_dev:
+        found.update({mount.destination: mount for mount in device_mounts(devices)})
+    found.update(asked)
+    ordered = sorted(found.values(), key=_depth)
+    return MountPlan(tuple(ordered), tuple(volumes), tuple(binds), _root_propagation(asked))
+
+
+def _depth(mount: Mount) -> int:
+    return mount.destination.rstrip("/").count("/")
+
+
+def _image_volumes(options: RunOptions, image_volumes: tuple[str, ...]) -> tuple[VolumeRequest, ...]:
+    """Return what the image's VOLUMEs become, unless the user mounts something there."""
+    if options.image_volume == "ignore":
+        return ()
+    taken = [request.target for request in options.volumes]
+    kind = "tmpfs" if options.image_volume == "tmpfs" else "volume"
+    words = ("rprivate", "rw", "nodev", "exec", "nosuid")
+    return tuple([VolumeRequest(kind, "", target, words) for target in image_volumes if target not in taken])
+
+
+def _asked(
+    request: VolumeRequest,
+    volumes_dir: str,
+    new_volume: Callable[[], str],
+    volumes: list[VolumeUse],
+    binds: list[BindUse],
+) -> Mount:
+    if request.kind == "tmpfs":
+        return _tmpfs(request)
+    if request.kind == "devpts":
+        return Mount(request.target, "devpts", "devpts", request.options)
+    source, words = request.source, list(request.options)
+    if request.kind == "volume":
+        name = request.source or new_volume()
+        source = f"{volumes_dir}/{name}/_data"
+        use = VolumeUse(name, source, request.target, not request.source, request.copy_up, request.chown)
+        volumes.append(use)
+        words += [w for w in ("nosuid", "nodev") if w not in words and w[2:] not in words]
+    else:
+        binds.append(BindUse(source, request.target, request.chown))
+    if "bind" not in words and "rbind" not in words:
+        words.append("rbind")
+    return Mount(request.target, source, "bind", _with_defaults(words))
+
+
+def _with_defaults(words: list[str]) -> tuple[str, ...]:
+    """Add `rw` and `rprivate` where nothing else was said."""
+    if "ro" not in words and "rw" not in words:
+        words.insert(0, "rw")
+    if not any(word in _PROPAGATIONS for word in words):
+        words.append("rprivate")
+    return tuple(words)
+
+
+def _tmpfs(request: VolumeRequest) -> Mount:
+    words = list(request.options)
+    words += [w for w in ("nosuid", "nodev") if w not in words and w[2:] not in words]
+    if request.copy_up:
+        words.append("tmpcopyup")
+    return Mount(request.target, "tmpfs", "tmpfs", _with_defaults(words))
+
+
+def _standard(options: RunOptions, network: str, tty_gid: bool) -> list[Mount]:
+    mode = "rw" if options.privileged else "ro"
+    proc = (*defaults.PROC_OPTIONS, *options.security.proc_opts)
+    if options.pid == "host":
+        # the host's processes are not ours to show in a fresh proc: EPERM from another user namespace
+        found = [Mount("/proc", "/proc", "bind", ("rbind", *defaults.PROC_OPTIONS, "rw", "rprivate"))]
+    else:
+        found = [Mount("/proc", "proc", "proc", proc)]
+    found.append(Mount("/dev", "tmpfs", "tmpfs", defaults.DEV_OPTIONS))
+    if network == "host":
+        # sysfs shows the network of the namespace that mounts it, which must then be our user namespace's
+        found.append(Mount("/sys", "/sys", "bind", ("rprivate", *defaults.SYS_OPTIONS, mode, "rbind")))
+    else:
+        found.append(Mount("/sys", "sysfs", "sysfs", (*defaults.SYS_OPTIONS, mode)))
+    gid = (f"gid={defaults.TTY_GID}",) if tty_gid else ()
+    found.append(Mount("/dev/pts", "devpts", "devpts", defaults.DEVPTS_OPTIONS + gid))
+    found.append(Mount("/dev/mqueue", "mqueue", "mqueue", defaults.MQUEUE_OPTIONS))
+    if options.ipc == "host":
+        found.append(Mount("/dev/shm", "/dev/shm", "bind", ("rbind", "rprivate", "nosuid", "noexec", "nodev")))
+    elif options.ipc != "none":
+        size = defaults.SHM_BYTES if options.shm_size is None else options.shm_size
+        found.append(Mount("/dev/shm", "shm", "tmpfs", (*defaults.SHM_OPTIONS, f"size={size}")))
+    if network != "host":
+        found.append(Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*defaults.CGROUP_OPTIONS, mode)))
+    return found
+
+
+def _root_propagation(asked: dict[str, Mount]) -> str | None:
+    """Return what the root must be so that the propagation of a bind mount can work."""
+    words = {word for mount in asked.values() for word in mount.options}
+    if "shared" in words or "rshared" in words:
+        return "shared"
+    return "rslave" if "slave" in words or "rslave" in words else None

@@ -1,0 +1,498 @@
+"""What was asked, the image and the surroundings -> the OCI Spec of a container and what goes with it.
+
+Pure: files of the root file system are read by a function that the caller gives, directories are
+only named. The launcher then makes `files` below `files_dir`, prepares `volumes` and `binds`
+(mount/volumes.py), compiles the seccomp filter and launches `spec`.
+
+Source: podman-run(1); image-spec config.md; observed: podman 4.3's config.json for the same flags
+"""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError, SpecError, UsageError
+from rootless.plan import defaults
+from rootless.plan.containermounts import BindUse, VolumeUse, plan_mounts
+from rootless.plan.options import PortRange, RunOptions
+from rootless.plan.user import ExecUser, appended, passwd_lines, resolve
+from rootless.plan.values import expose, octal_umask
+from rootless.spec import caps
+from rootless.spec.linux import IdMapping, Linux, Namespace, Personality
+from rootless.spec.record import record, replace
+from rootless.spec.runtime import OCI_VERSION, CapSets, Process, Rlimit, Root, Spec, User
+from rootless.spec.signals import number as signal_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.spec.idmap import IdMap
+
+EXIT_WORKDIR = 126
+
+
+@record
+class Surroundings:
+    """What the translation must know beyond options and image.
+
+    Shape: *root_path* becomes root.path; *files_dir* is where the launcher will write the generated files;
+           *volumes_dir* holds NAME/_data; *uid_map*, *gid_map* are the container's ids (None: not checked), *inner_*
+           the ranges (inside, outside, size) of a user namespace of the container's own, () for none.
+           *default_user* (uid, gid, name) is who keep-id makes the process. *hosts* and *resolv_conf* are the texts of
+           these files, None to leave the image's. *localtime* is the zone file of --tz. *hard_limits* are pairs
+           (RLIMIT_NAME, hard limit of the caller). *read_file* returns a file of the root file system or None.
+           *new_volume* returns the name of a new anonymous volume. *host_devices* are the nodes of the host's /dev
+           (only read for --privileged)
+    """
+
+    container_id: str
+    name: str
+    root_path: str
+    files_dir: str
+    volumes_dir: str
+    read_file: Callable[[str], bytes | None]
+    new_volume: Callable[[], str]
+    image_name: str = ""
+    image_id: str = ""
+    host_name: str = ""
+    hosts: str | None = None
+    resolv_conf: str | None = None
+    localtime: bytes | None = None
+    uid_map: IdMap | None = None
+    gid_map: IdMap | None = None
+    inner_uids: tuple[tuple[int, int, int], ...] = ()
+    inner_gids: tuple[tuple[int, int, int], ...] = ()
+    default_user: tuple[int, int, str] | None = None
+    hard_limits: tuple[tuple[str, int], ...] = ()
+    host_devices: tuple[str, ...] = ()
+    engine: str = "rootless"
+
+
+@record
+class Translation:
+    """The Spec and what the launcher needs beside it.
+
+    Shape: *files* are (name below files_dir, content), each the source of a bind mount of *spec*. *cwd_make* says
+           that a missing working directory shall be made (it is the image's, not the user's). *reaper*: --init.
+           *seccomp* is "" for the default profile, "unconfined", or a file. *exposed* are the image's and --expose's
+           ports; *ports* what is to be published
+    """
+
+    spec: Spec
+    user: ExecUser
+    files: tuple[tuple[str, bytes], ...]
+    volumes: tuple[VolumeUse, ...]
+    binds: tuple[BindUse, ...]
+    ports: tuple[PortRange, ...]
+    exposed: tuple[PortRange, ...]
+    stop_signal: int
+    labels: tuple[tuple[str, str], ...]
+    cwd_make: bool
+    reaper: bool
+    seccomp: str
+    hostname: str
+    warnings: tuple[str, ...]
+
+
+def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) -> Translation:
+    """Return the container that *options* ask for.
+
+    Shape: *image* is the decoded image config ({} for a bare root file system)
+    Raises: UsageError (125), RootlessError (126) for users, groups and directories; podman's words
+    """
+    warnings = list(options.warnings)
+    config = _object(image, "config")
+    passwd, group = around.read_file("/etc/passwd"), around.read_file("/etc/group")
+    user = _user(options, config, around, passwd, group)
+    hostname = _hostname(options, around)
+    cwd, cwd_make = _cwd(options, config, around)
+    args = _args(options, config)
+    files = _files(options, around, hostname)
+    if options.passwd:
+        files += _accounts(options, around, user, cwd, passwd, group)
+    mounted = [request.target for request in options.volumes]
+    files = [entry for entry in files if entry[0] not in mounted]
+    exposed = _exposed(config) + options.expose
+    network = options.network.mode
+    plan = plan_mounts(
+        options,
+        _targets(config),
+        tuple([(target, f"{around.files_dir}/{name}") for target, name, _ in files]),
+        network=network,
+        tty_gid=around.gid_map is None or around.gid_map.lookup(defaults.TTY_GID) is not None,
+        volumes_dir=around.volumes_dir,
+        new_volume=around.new_volume,
+        host_devices=around.host_devices,
+    )
+    stop_signal = _stop_signal(options, config, warnings)
+    process = Process(
+        args=args,
+        cwd=cwd,
+        user=User(user.uid, user.gid, octal_umask(options.umask), user.groups),
+        terminal=options.tty,
+        env=_env(options, config, user, hostname),
+        capabilities=capability_sets(options, user.uid != 0),
+        rlimits=_rlimits(options, around, warnings),
+        no_new_privileges=options.security.no_new_privileges,
+        oom_score_adj=options.oom_score_adj,
+    )
+    masked, readonly = _paths(options, network)
+    linux = Linux(
+        namespaces=_namespaces(options, network, bool(around.inner_uids)),
+        uid_mappings=tuple([IdMapping(*triple) for triple in around.inner_uids]),
+        gid_mappings=tuple([IdMapping(*triple) for triple in around.inner_gids]),
+        rootfs_propagation=plan.propagation,
+        masked_paths=masked,
+        readonly_paths=readonly,
+        personality=Personality(options.personality) if options.personality else None,
+        sysctl=_sysctls(options, network, around),
+    )
+    spec = Spec(
+        oci_version=OCI_VERSION,
+        process=process,
+        root=Root(around.root_path, options.read_only),
+        hostname=hostname if options.uts != "host" else None,
+        mounts=plan.mounts,
+        annotations=(("org.opencontainers.image.stopSignal", str(stop_signal)), *options.annotations),
+        linux=linux,
+    )
+    return Translation(
+        spec=spec,
+        user=user,
+        files=tuple([(name, content) for _, name, content in files]),
+        volumes=plan.volumes,
+        binds=plan.binds,
+        ports=_ports(options, exposed),
+        exposed=exposed,
+        stop_signal=stop_signal,
+        labels=_labels(options, config),
+        cwd_make=cwd_make,
+        reaper=options.init,
+        seccomp="unconfined" if options.privileged and not options.security.seccomp else options.security.seccomp,
+        hostname=hostname,
+        warnings=tuple(warnings),
+    )
+
+
+def _object(value: dict[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key)
+    if found is not None and not isinstance(found, dict):
+        raise SpecError("an object is needed", pointer=f"/{key}")
+    return found or {}
+
+
+def _words(config: dict[str, Any], key: str) -> tuple[str, ...]:
+    found = config.get(key) or ()
+    if isinstance(found, str):
+        return ("/bin/sh", "-c", found)  # the oldest images of docker
+    if not isinstance(found, (list, tuple)) or not all(isinstance(word, str) for word in found):
+        raise SpecError("an array of strings is needed", pointer=f"/config/{key}")
+    return tuple(found)
+
+
+def _text(config: dict[str, Any], key: str) -> str:
+    found = config.get(key) or ""
+    if not isinstance(found, str):
+        raise SpecError("a string is needed", pointer=f"/config/{key}")
+    return found
+
+
+def _args(options: RunOptions, config: dict[str, Any]) -> tuple[str, ...]:
+    """Return entrypoint and command: an entrypoint of the user's does without the image's command."""
+    if options.entrypoint is None:
+        entrypoint = _words(config, "Entrypoint")
+    else:
+        entrypoint = tuple([word for word in options.entrypoint if word]) if len(options.entrypoint) == 1 else (
+            options.entrypoint
+        )  # fmt: skip
+    command = options.command
+    if not command and not options.entrypoint:
+        command = _words(config, "Cmd")
+    if not entrypoint and not command:
+        raise UsageError("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")
+    return entrypoint + command
+
+
+def _user(
+    options: RunOptions, config: dict[str, Any], around: Surroundings, passwd: bytes | None, group: bytes | None
+) -> ExecUser:
+    if passwd is not None and options.host_users:
+        passwd = appended(passwd, list(options.host_users))
+    asked = options.user
+    if not asked and around.default_user:
+        uid, gid, name = around.default_user
+        user = resolve(f"{uid}:{gid}", options.group_add, passwd, group)
+        if not user.in_passwd:
+            user = replace(user, name=name or str(uid))
+    else:
+        user = resolve(asked or _text(config, "User"), options.group_add, passwd, group)
+    for number, what, table in ((user.uid, "user", around.uid_map), (user.gid, "group", around.gid_map)):
+        if table is not None and table.lookup(number) is None:
+            raise RootlessError(
+                f"{what} id {number} does not exist in the container: {table.size} id(s) are mapped",
+                hint="give the account subordinate ids (usermod --add-subuids, --add-subgids), "
+                "or choose a mapped id with --user",
+                code=126,
+            )
+    table = around.gid_map
+    if table is not None:
+        user = replace(user, groups=tuple([gid for gid in user.groups if table.lookup(gid) is not None]))
+    return user
+
+
+def _hostname(options: RunOptions, around: Surroundings) -> str:
+    if options.uts == "host":
+        if options.hostname:
+            raise UsageError(
+                "invalid config provided: cannot set hostname when running in the host UTS namespace: "
+                "invalid configuration"
+            )
+        return around.host_name
+    if options.hostname:
+        return options.hostname
+    if options.network.mode == "host" and around.host_name:
+        return around.host_name
+    return around.container_id[:12]
+
+
+def _cwd(options: RunOptions, config: dict[str, Any], around: Surroundings) -> tuple[str, bool]:
+    """Return the working directory and whether it may be made; resolving it is the stage's, inside the root."""
+    if options.workdir:
+        if not options.workdir.startswith("/"):
+            raise RootlessError(
+                f'workdir "{options.workdir}" does not exist on container {around.container_id}', code=EXIT_WORKDIR
+            )
+        return options.workdir, False
+    cwd = _text(config, "WorkingDir") or "/"
+    return cwd if cwd.startswith("/") else f"/{cwd}", True
+
+
+def _env(options: RunOptions, config: dict[str, Any], user: ExecUser, hostname: str) -> tuple[str, ...]:
+    """Merge the environment: defaults, image, the caller's (--env-host), then --env-file and -e."""
+    env = dict(defaults.ENV)
+    env.update(options.proxy_env)
+    for line in _words(config, "Env"):
+        name, equals, value = line.partition("=")
+        if name and equals:
+            env[name] = value
+    env.update(options.env_host)
+    if options.unset_env_all:
+        env.clear()
+    for name in options.unset_env:
+        env.pop(name, None)
+    env.update(options.env)
+    env.setdefault("HOME", user.home)
+    env.setdefault("HOSTNAME", hostname)
+    return tuple([f"{name}={value}" for name, value in env.items()])
+
+
+def capability_sets(options: RunOptions, unprivileged: bool) -> CapSets:
+    """Return the five sets: a process that is not root has only what was added, and has it ambient.
+
+    Raises: UsageError in podman's words
+    """
+    added = [caps.normal(name) for name in options.cap_add]
+    dropped = [caps.normal(name) for name in options.cap_drop]
+    for name in (*added, *dropped):
+        if name != "CAP_ALL" and name not in caps.BITS:
+            raise UsageError(f'"{name}": unknown capability')
+    for name in added:
+        if name in dropped and name != "CAP_ALL":
+            raise UsageError(f'capability "{name}" cannot be dropped and added')
+    if options.privileged or "CAP_ALL" in added:
+        base = set(caps.NAMES)
+    elif "CAP_ALL" in dropped:
+        base = set()
+    else:
+        base = set(defaults.CAPABILITIES)
+    base |= {name for name in added if name != "CAP_ALL"}
+    if not options.privileged:
+        base -= set(dropped)
+    bounding = tuple(sorted(base))
+    if not unprivileged:
+        return CapSets(bounding, bounding, (), bounding, ())
+    own = bounding if "CAP_ALL" in added else tuple(sorted(set(added)))
+    return CapSets(bounding, own, own, own, own)
+
+
+def _rlimits(options: RunOptions, around: Surroundings, warnings: list[str]) -> tuple[Rlimit, ...]:
+    """Return the limits: the defaults no higher than the caller's own, which only real root can raise."""
+    hard_limits = dict(around.hard_limits)
+    found: dict[str, Rlimit] = {}
+    low: list[str] = []
+    for name, wanted, least in defaults.RLIMITS:
+        hard = hard_limits.get(name, wanted)
+        found[name] = Rlimit(name, min(wanted, hard), min(wanted, hard))
+        if hard < least:
+            low.append(f"{name} {hard}")
+    for limit in options.ulimits:
+        name = "RLIMIT_" + limit.name.upper()
+        soft, hard = [value if value >= 0 else (1 << 64) - 1 for value in (limit.soft, limit.hard)]
+        found[name] = Rlimit(name, soft, hard)
+        low = [text for text in low if not text.startswith(f"{name} ")]
+    if low:
+        warnings.append(f"the caller's hard limits are low and hold in the container too: {', '.join(low)}")
+    return tuple(found.values())
+
+
+def _paths(options: RunOptions, network: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return masked and read-only paths after --privileged, mask= and unmask=."""
+    if options.privileged:
+        return options.security.mask, ()
+    masked: tuple[str, ...] = defaults.MASKED_PATHS
+    readonly: tuple[str, ...] = defaults.READONLY_PATHS
+    if network == "host":
+        masked = defaults.MASKED_PATHS_HOST_NETWORK + masked
+    patterns = options.security.unmask
+    if "ALL" in patterns:
+        masked, readonly = (), ()
+    elif patterns:
+        masked = tuple([path for path in masked if not _matches(path, patterns)])
+        readonly = tuple([path for path in readonly if not _matches(path, patterns)])
+    return masked + options.security.mask, readonly
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    """Say whether a pattern names *path*; `*` stands for anything but a slash."""
+    return any(_glob(path.split("/"), pattern.rstrip("/").split("/")) for pattern in patterns)
+
+
+def _glob(names: list[str], patterns: list[str]) -> bool:
+    return len(names) == len(patterns) and all(_like(n, p) for n, p in zip(names, patterns))
+
+
+def _like(name: str, pattern: str) -> bool:
+    pieces = pattern.split("*")
+    if len(pieces) == 1:
+        return name == pattern
+    if not name.startswith(pieces[0]) or not name.endswith(pieces[-1]):
+        return False
+    at, end = len(pieces[0]), len(name) - len(pieces[-1])
+    for piece in pieces[1:-1]:
+        found = name.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return at <= end
+
+
+def _namespaces(options: RunOptions, network: str, own_user: bool) -> tuple[Namespace, ...]:
+    kinds = ["user"] if own_user else []
+    modes = (("pid", options.pid), ("ipc", options.ipc), ("uts", options.uts), ("network", network),
+             ("cgroup", options.cgroupns))  # fmt: skip
+    kinds += [kind for kind, mode in modes if mode != "host"]
+    return tuple([Namespace(kind) for kind in (*kinds, "mount")])
+
+
+def _sysctls(options: RunOptions, network: str, around: Surroundings) -> tuple[tuple[str, str], ...]:
+    values: dict[str, str] = {}
+    if network != "host" and (around.gid_map is None or around.gid_map.lookup(0) is not None):
+        values.update(defaults.NETWORK_SYSCTLS)
+    for key, value in options.sysctls:
+        mode = network if key.startswith("net.") else options.ipc
+        if mode == "host":
+            where = "network" if key.startswith("net.") else "IPC"
+            raise UsageError(f"sysctl {key}={value} can't be set since {where} Namespace set to host: invalid argument")
+        values[key] = value
+    return tuple(values.items())
+
+
+def _stop_signal(options: RunOptions, config: dict[str, Any], warnings: list[str]) -> int:
+    if options.stop_signal:
+        return signal_number(options.stop_signal) or defaults.STOP_SIGNAL
+    text = _text(config, "StopSignal")
+    found = signal_number(text) if text else defaults.STOP_SIGNAL
+    if found is None:
+        warnings.append(f"the image's stop signal {text} does not exist; SIGTERM is used")
+        return defaults.STOP_SIGNAL
+    return found
+
+
+def _labels(options: RunOptions, config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    labels = {key: str(value) for key, value in _object(config, "Labels").items()}
+    labels.update(options.labels)
+    return tuple(labels.items())
+
+
+def _keys(config: dict[str, Any], key: str) -> tuple[str, ...]:
+    found = config.get(key) or ()
+    if not isinstance(found, (dict, list)) and found != ():
+        raise SpecError("an object is needed", pointer=f"/config/{key}")
+    return tuple([name for name in found if isinstance(name, str)])
+
+
+def _targets(config: dict[str, Any]) -> tuple[str, ...]:
+    """Return the image's VOLUMEs as absolute, clean paths."""
+    found: list[str] = []
+    for name in _keys(config, "Volumes"):
+        parts: list[str] = []
+        for part in name.split("/"):
+            if part == "..":
+                del parts[-1:]
+            elif part and part != ".":
+                parts.append(part)
+        if parts:
+            found.append("/" + "/".join(parts))
+    return tuple(dict.fromkeys(found))
+
+
+def _exposed(config: dict[str, Any]) -> tuple[PortRange, ...]:
+    found: list[PortRange] = []
+    for text in _keys(config, "ExposedPorts"):
+        try:
+            found.append(expose(text))
+        except UsageError:
+            raise SpecError(f"{text} is not a port", pointer="/config/ExposedPorts") from None
+    return tuple(found)
+
+
+def _ports(options: RunOptions, exposed: tuple[PortRange, ...]) -> tuple[PortRange, ...]:
+    """Return what is published: -p, and with -P every exposed port that -p does not name."""
+    if not options.publish_all:
+        return options.publish
+    taken = {(port.container_port + n, port.protocol) for port in options.publish for n in range(port.length)}
+    more = [
+        PortRange("", 0, port.container_port + n, 1, port.protocol)
+        for port in exposed
+        for n in range(port.length)
+        if (port.container_port + n, port.protocol) not in taken
+    ]
+    return options.publish + tuple(dict.fromkeys(more))
+
+
+def _files(options: RunOptions, around: Surroundings, hostname: str) -> list[tuple[str, str, bytes]]:
+    """Return the generated files as (target, name below files_dir, content)."""
+    found: list[tuple[str, str, bytes]] = []
+    if around.hosts is not None and not options.no_hosts:
+        found.append(("/etc/hosts", "hosts", _bytes(around.hosts)))
+    if around.resolv_conf is not None:
+        found.append(("/etc/resolv.conf", "resolv.conf", _bytes(around.resolv_conf)))
+    found.append(("/etc/hostname", "hostname", _bytes(hostname + "\n")))
+    if around.localtime is not None:
+        found.append(("/etc/localtime", "localtime", around.localtime))
+    marker = b""
+    if options.privileged:
+        lines = (("engine", around.engine), ("name", around.name), ("id", around.container_id),
+                 ("image", around.image_name), ("imageid", around.image_id))  # fmt: skip
+        marker = _bytes("".join([f'{key}="{value}"\n' for key, value in lines]) + "rootless=1\n")
+    found.append(("/run/.containerenv", "containerenv", marker))
+    return found
+
+
+def _accounts(
+    options: RunOptions, around: Surroundings, user: ExecUser, cwd: str, passwd: bytes | None, group: bytes | None
+) -> list[tuple[str, str, bytes]]:
+    """Return passwd and group with the user added, where the image has these files and lacks the user."""
+    found: list[tuple[str, str, bytes]] = []
+    lines = passwd_lines(user, cwd, options.passwd_entry, options.host_users)
+    if passwd is not None and lines:
+        found.append(("/etc/passwd", "passwd", appended(passwd, lines)))
+    if group is not None and not user.group_in_file and not user.in_passwd:
+        member = user.name
+        name = member if around.default_user and not options.user else str(user.gid)
+        found.append(("/etc/group", "group", appended(group, [f"{name}:x:{user.gid}:{member}"])))
+    return found
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
