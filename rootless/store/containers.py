@@ -224,7 +224,13 @@ def noted_process(path: str) -> int:
 
 def finish(roots: Roots, container: Container, exit_code: int, *, error: str = "") -> None:
     """Write how the container ended."""
-    state = {**container.data.get("state", {}), "status": "exited", "exit_code": exit_code, "finished": now(), "error": error}
+    state = {
+        **container.data.get("state", {}),
+        "status": "exited",
+        "exit_code": exit_code,
+        "finished": now(),
+        "error": error,
+    }
     write(roots, Container(container.id, container.name, {**container.data, "state": state}))
 
 

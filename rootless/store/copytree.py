@@ -12,12 +12,16 @@ import stat
 
 from rootless.kernel.copying import Copier
 from rootless.kernel.fds import Fd, open_fd
+from rootless.kernel.paths import open_beneath
 from rootless.store import merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from rootless.store.merged import Merged
+
+    Path = tuple[bytes, ...]
     Shift = Callable[[int, int], tuple[int, int]]
     """From the owner and group on the source to those of the copy."""
 
@@ -32,14 +36,13 @@ def unshifted(uid: int, gid: int) -> tuple[int, int]:
 
 
 class TreeCopier:
-    """Copies single nodes between directories; keeps the hard links among what it copies."""
+    """Copies nodes one by one; a node is what a directory holds that is no directory."""
 
     def __init__(self, shift: Shift = unshifted, *, keep_whiteouts: bool = False) -> None:
         """With *keep_whiteouts* the marks of overlay file systems are copied too."""
         self._shift = shift
         self._hidden = () if keep_whiteouts else _HIDDEN
         self._copier = Copier()
-        self._seen: dict[tuple[int, int], tuple[Fd, bytes]] = {}
 
     def copy_node(self, src: Fd, name: bytes, info: os.stat_result, dst: Fd, target: bytes) -> None:
         """Copy *name* in *src*, which is no directory, to the new name *target* in *dst*."""
@@ -59,19 +62,7 @@ class TreeCopier:
         if not stat.S_ISLNK(mode):
             os.chmod(target, stat.S_IMODE(mode), dir_fd=dst.fileno())
         self._attributes(_path(src, name), _path(dst, target), follow=False)
-        times(dst, target, info)
-
-    def link(self, src: Fd, name: bytes, info: os.stat_result, dst: Fd, target: bytes) -> None:
-        """As `copy_node`, but names of one file become names of one file again. *dst* must stay open."""
-        key = (info.st_dev, info.st_ino)
-        first = self._seen.get(key) if info.st_nlink > 1 else None
-        if first is not None:
-            directory, other = first
-            os.link(other, target, src_dir_fd=directory.fileno(), dst_dir_fd=dst.fileno(), follow_symlinks=False)
-            return
-        self.copy_node(src, name, info, dst, target)
-        if info.st_nlink > 1:
-            self._seen[key] = (dst.dup(), target)
+        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=dst.fileno(), follow_symlinks=False)
 
     def finish_directory(self, src: Fd, info: os.stat_result, dst: Fd) -> None:
         """Give the directory *dst* what *src* has; its times last, so call it when *dst* is full."""
@@ -80,12 +71,6 @@ class TreeCopier:
         os.fchmod(dst.fileno(), stat.S_IMODE(info.st_mode))
         self._attributes(src.fileno(), dst.fileno(), follow=True)
         os.utime(dst.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
-
-    def close(self) -> None:
-        """Forget the hard links."""
-        for directory, _ in self._seen.values():
-            directory.close()
-        self._seen.clear()
 
     def _file(self, src: Fd, name: bytes, info: os.stat_result, dst: Fd, target: bytes) -> None:
         with (
@@ -119,9 +104,65 @@ class TreeCopier:
                     raise
 
 
-def times(directory: Fd, name: bytes, info: os.stat_result) -> None:
-    """Give *name* the times of *info*."""
-    os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=directory.fileno(), follow_symlinks=False)
+def copy_tree(source: Merged, root: Fd, shift: Shift = unshifted, *, raw: bool = False) -> None:
+    """Copy what *source* shows into the empty directory *root*; names of one file stay names of one file.
+
+    With *raw* a single layer is copied as it is, whiteouts and marks included.
+
+    Blocks:  for the disk; blocks are shared where the file system can
+    Raises:  OSError
+    """
+    copier = TreeCopier(shift, keep_whiteouts=raw)
+    linked: dict[tuple[int, int], Path] = {}
+    # (path, its copy, the subdirectories that are still to do): one open directory for each level
+    stack: list[tuple[Path, Fd, Iterator[bytes]]] = []
+    try:
+        here: Path = ()
+        copy = root.dup()
+        while True:
+            stack.append((here, copy, iter(_fill(source, here, copy, root, copier, linked, raw=raw))))
+            child = next(stack[-1][2], None)
+            while child is None:
+                here, copy, _ = stack.pop()
+                with copy:
+                    for top in source.directory(here)[:1]:
+                        copier.finish_directory(top, os.fstat(top.fileno()), copy)
+                if not stack:
+                    return
+                child = next(stack[-1][2], None)
+            here, parent = (*stack[-1][0], child), stack[-1][1]
+            os.mkdir(child, 0o700, dir_fd=parent.fileno())
+            copy = open_fd(child, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    finally:
+        for _, copy, _ in stack:
+            copy.close()
+
+
+def _fill(
+    source: Merged,
+    path: Path,
+    copy: Fd,
+    root: Fd,
+    copier: TreeCopier,
+    linked: dict[tuple[int, int], Path],
+    *,
+    raw: bool,
+) -> list[bytes]:
+    """Copy everything in *path* that is no directory; return the names of what is."""
+    directories = []
+    for directory, name, info in source.entries(path, raw=raw):
+        if stat.S_ISDIR(info.st_mode):
+            directories.append(name)
+            continue
+        first = linked.get((info.st_dev, info.st_ino)) if info.st_nlink > 1 else None
+        if first is None:
+            copier.copy_node(directory, name, info, copy, name)
+            if info.st_nlink > 1:
+                linked[info.st_dev, info.st_ino] = (*path, name)
+            continue
+        with open_beneath(root, b"/".join(first[:-1]) or b".", os.O_PATH | os.O_DIRECTORY) as other:
+            os.link(first[-1], name, src_dir_fd=other.fileno(), dst_dir_fd=copy.fileno(), follow_symlinks=False)
+    return directories
 
 
 def _path(directory: Fd, name: bytes) -> bytes:

@@ -17,7 +17,7 @@ from rootless.spec.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Self
 
     Path = tuple[bytes, ...]
@@ -67,6 +67,22 @@ class Merged:
             if info is not None:
                 return None if is_whiteout(fd, name, info) else Found(fd, name, info)
         return None
+
+    def entries(self, path: Path, *, raw: bool = False) -> Iterator[tuple[Fd, bytes, os.stat_result]]:
+        """Give (directory, name, status) of what the directory *path* shows, whiteouts too with *raw*.
+
+        No other look-up may come between two steps: it could close the directories.
+        """
+        seen: set[bytes] = set()
+        for fd in self.directory(path):
+            for text in os.listdir(fd.fileno()):
+                name = os.fsencode(text)
+                if name in seen:
+                    continue
+                seen.add(name)
+                info = status(fd, name)
+                if info is not None and (raw or not is_whiteout(fd, name, info)):
+                    yield fd, name, info
 
     def directory(self, path: Path) -> tuple[Fd, ...]:
         """Return the directories that are merged at *path*, top first; none if it is no directory."""
