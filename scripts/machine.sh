@@ -112,17 +112,16 @@ pack_tree() {
         --exclude=./rootless/stage/stage.bin --exclude=./rootless/stage/enter -f - .
 }
 
-# make_venv [dev]: make or refresh .venv and build in place; `dev` adds what tests need.
+# make_venv product|dev: make or refresh .venv and build in place; `dev` adds what tests need.
 make_venv() {
-    local stamp state python=${PYTHON:-python3} extra
+    local stamp=$venv/.rootless-installed state python=${PYTHON:-python3} extra
+    local pip=("$venv/bin/python" -m pip --disable-pip-version-check -q install)
     command -v "$python" >/dev/null || die "there is no python3: apt-get install -y python3 python3-dev python3-venv gcc libc6-dev"
-    state=$("$python" -V; sha256sum <"$root/pyproject.toml"; echo "$root $*"
+    state=$("$python" -V; sha256sum <"$root/pyproject.toml"; echo "$root"
         ls /usr/include/slirp/libslirp.h /usr/include/fuse3/fuse.h /usr/include/sys/capability.h 2>&1)
-    stamp=$venv/.rootless
     if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
         [ -x "$venv/bin/python" ] || { say "making .venv"; quietly "$python" -m venv "$venv"; }
         say "installing rootless and what it stands on into .venv"
-        local pip=("$venv/bin/python" -m pip --disable-pip-version-check -q install)
         if ! "${pip[@]}" -e "${root}[all]" >"$venv/pip.log" 2>&1 </dev/null; then
             say "not everything optional can be built here ($venv/pip.log); one by one:"
             quietly "${pip[@]}" -e "$root"
@@ -130,13 +129,15 @@ make_venv() {
                 "${pip[@]}" -e "${root}[$extra]" >>"$venv/pip.log" 2>&1 </dev/null || say "without the extra '$extra'"
             done
         fi
-        if [ "${1-}" = dev ]; then
-            # pip learned --group with 25.1; Debian 12 has 23.
-            mapfile -t extra < <("$venv/bin/python" -c 'import sys, tomllib
-print("\n".join(tomllib.load(open(sys.argv[1], "rb"))["dependency-groups"]["dev"]))' "$root/pyproject.toml")
-            quietly "${pip[@]}" "${extra[@]}"
-        fi
         printf '%s\n' "$state" >"$stamp"
+    fi
+    if [ "$1" = dev ] && [ "$(cat "$stamp-dev" 2>/dev/null)" != "$state" ]; then
+        say "installing what the tests need into .venv"
+        # pip learned --group with 25.1; Debian 12 has 23.
+        mapfile -t extra < <("$venv/bin/python" -c 'import sys, tomllib
+print("\n".join(tomllib.load(open(sys.argv[1], "rb"))["dependency-groups"]["dev"]))' "$root/pyproject.toml")
+        quietly "${pip[@]}" "${extra[@]}"
+        printf '%s\n' "$state" >"$stamp-dev"
     fi
     "$venv/bin/python" "$root/scripts/hatch_build.py" || die "the native parts cannot be built"
 }
