@@ -37,8 +37,8 @@ class Created:
         self.seccomp: Fd | None = None
         self.warnings = warnings
 
-    def start(self) -> None:
-        """Send START and wait until the program runs.
+    def start(self, *, on_seccomp: Callable[[Fd], None] | None = None) -> None:
+        """Send START and wait until the program runs; *on_seccomp* gets the listener before it does.
 
         Blocks: until execve has happened, or failed
         Raises: ExecNotFound, ExecNotExecutable, LaunchError; PeerGone when the process died before
@@ -54,6 +54,8 @@ class Created:
                 raise action.error
             if action.do == "seccomp" and fds:
                 self.seccomp = fds.pop()
+                if on_seccomp is not None:
+                    on_seccomp(self.seccomp)
                 send_fds(self.sync, encode_message(Message("ACK")))
             elif action.do == "warn":
                 self.warnings.append(action.text)

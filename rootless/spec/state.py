@@ -50,6 +50,7 @@ TRANSITIONS: Final[dict[tuple[str, str], str]] = {
     (CREATED,  VERB_UPDATE):       CREATED,
     (CREATED,  VERB_EVENTS):       CREATED,
     (CREATED,  VERB_PS):           CREATED,
+    (CREATED,  VERB_DELETE):       GONE,      # beyond the specification: engines give up a create this way
     (CREATED,  VERB_FORCE_DELETE): GONE,
     (RUNNING,  VERB_KILL):         RUNNING,
     (RUNNING,  VERB_EXITED):       STOPPED,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.run.cgroups.driver import CgroupRequest
+    from rootless.spec.linux import Resources
 
 _TIMEOUT_S = 10.0
 _ANNOTATION = "org.systemd.property."
@@ -179,6 +180,14 @@ def make_scope(request: CgroupRequest) -> SystemdCgroup:
     cgroup.open()
     enable_controllers(path)
     return cgroup
+
+
+def set_properties(unit: str, resources: Resources) -> None:
+    """Tell systemd new limits, or it would write its own over ours. Raises: NotSupported"""
+    properties = [(p.name, (p.signature, p.value)) for p in unit_properties(resources)]
+    if properties:
+        with Bus() as bus:
+            bus.call("SetUnitProperties", "sba(sv)", (unit, True, properties))
 
 
 def _never_ends() -> Fd:

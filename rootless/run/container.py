@@ -1,0 +1,329 @@
+"""Create and start one container from a bundle: what is prepared, in which order, and what a failure undoes.
+
+    claim the id ── cgroup ── namespaces by path, seccomp program, start socket ── run/create.py
+         │             │                 │                                            │ maps, hooks of the runtime
+         └─────────────┴─────── undone in reverse when anything fails ───────────────┴── state CREATED
+
+Source: runtime-spec runtime.md#lifecycle
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from rootless.errors import KernelError, LaunchError, RootlessError, SpecError, UsageError
+from rootless.kernel.fds import Fd, open_fd, recv_fds, send_fds, write_all
+from rootless.kernel.undo import Undo
+from rootless.plan.launch import LaunchContext, LaunchPlan, plan_launch
+from rootless.plan.wire import MESSAGE_BYTES, Message, decode_message, encode_message
+from rootless.run import console, hooks, identity, state
+from rootless.run.bundle import Bundle
+from rootless.run.cgroups.driver import CgroupRequest, make_cgroup
+from rootless.run.create import Created, create, hard_limits, listening_socket
+from rootless.run.handshake import exec_error
+from rootless.run.home import with_home
+from rootless.run.listener import send_listener
+from rootless.run.state import ContainerState
+from rootless.spec import state as life
+from rootless.spec.jsontext import dumps, loads
+from rootless.spec.record import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootless.kernel.seccomp import SeccompProgram
+    from rootless.spec.linux import Seccomp
+    from rootless.spec.runtime import Hooks, Spec
+
+NS_SLOT = "ns:"
+
+
+@record
+class CreateRequest:
+    """What `create` and `run` were asked for.
+
+    Shape: *waits* says how the container is started: by another process that connects (create), or by us
+    """
+
+    root: str
+    id: str
+    bundle: Bundle
+    console_socket: str = ""
+    pid_file: str = ""
+    preserve_fds: int = 0
+    no_pivot: bool = False
+    no_new_keyring: bool = False
+    cgroup_manager: str = "cgroupfs"
+    notify_socket: str = ""
+    waits: bool = True
+
+
+class Container:
+    """A created container in the hands of the process that made it.
+
+    Owner: `close` closes descriptors and frees the lock; the container goes on
+    """
+
+    def __init__(self, root: str, now: ContainerState, spec: Spec, created: Created, plan: LaunchPlan,
+                 listener: SeccompProgram | None) -> None:  # fmt: skip
+        self.root = root
+        self.state = now
+        self.spec = spec
+        self.created = created
+        self.plan = plan
+        self.listener = listener
+
+    def start(self) -> None:
+        """Run the program and the poststart hooks; whatever fails stops the container.
+
+        Raises: ExecNotFound, ExecNotExecutable, LaunchError
+        """
+        try:
+            self.created.start(on_seccomp=lambda fd: send_listener(fd, self.listener, self.state))
+            self.state = replace(self.state, status=life.RUNNING)
+            state.save(self.root, self.state)
+            poststart(self.spec.hooks, self.state)
+        except BaseException:
+            self.created.kill()
+            raise
+
+    def close(self) -> None:
+        self.created.close()
+
+
+def poststart(of: Hooks | None, now: ContainerState) -> None:
+    """Run the poststart hooks. Raises: LaunchError"""
+    if of is not None and of.poststart:
+        hooks.run_hooks("poststart", of.poststart, now.document(life.RUNNING))
+
+
+def create_container(request: CreateRequest) -> Container:
+    """Bring the container of *request* to CREATED.
+
+    Blocks: until its process waits for start
+    Raises: UsageError, SpecError, LaunchError, ExecNotFound, ExecNotExecutable, KernelError; nothing is left then
+    """
+    spec, maps, warnings = identity.with_identity(request.bundle.spec)
+    spec = with_home(spec, request.bundle.rootfs)
+    linux = spec.linux
+    assert linux is not None
+    _check_console(spec, request)
+    said = list(warnings)
+    with Undo() as undo:
+        lock = state.claim(request.root, request.id)
+        undo.push(lambda: state.remove(request.root, request.id))
+        now = ContainerState(
+            id=request.id, bundle=request.bundle.path, rootfs=request.bundle.rootfs, created=state.now_text(),
+            owner=posix.geteuid(), annotations=spec.annotations,
+        )  # fmt: skip
+        state.save(request.root, now)
+        program = seccomp_program(linux.seccomp, request.root)
+        console_fd = console.connect_console(request.console_socket) if request.console_socket else None
+        cgroup, notes = make_cgroup(
+            CgroupRequest(request.id, linux.cgroups_path, request.cgroup_manager, linux.resources,
+                          spec.annotations)
+        )  # fmt: skip
+        undo.push(cgroup.remove)
+        said += notes
+        now = replace(now, cgroup=cgroup.ref)
+        slots = open_slots(spec, cgroup.fd)
+        if request.waits:
+            socket_path = f"{state.directory(request.root, request.id)}/{state.START_SOCKET}"
+            slots.append(("start", listening_socket(socket_path)))
+        made: list[ContainerState] = [now]
+        plan = plan_launch(spec, _context(spec, request, slots, program, maps, now))
+
+        def on_pid(pid: int, _pidfd: Fd) -> None:
+            made[0] = state.with_process(made[0], pid)
+            state.save(request.root, made[0])
+
+        def run_hooks(_pid: int) -> None:
+            if spec.hooks is not None:
+                document = made[0].document(life.CREATING)
+                hooks.run_hooks("prestart", spec.hooks.prestart, document)
+                hooks.run_hooks("createRuntime", spec.hooks.create_runtime, document)
+
+        created = create(
+            plan, slots=[fd for _, fd in slots], preserve_fds=request.preserve_fds, run_hooks=run_hooks, on_pid=on_pid,
+            write_maps=None if maps is None else lambda pid: identity.write_maps(maps, pid),
+        )  # fmt: skip
+        undo.push(created.kill)
+        for _, fd in slots:
+            if fd is not cgroup.fd:
+                fd.close()
+        cgroup.close()
+        _hand_over_console(created, console_fd)
+        now = replace(made[0], status=life.CREATED)
+        save_config(request, spec, plan)
+        state.save(request.root, now)
+        lock.close()
+        if request.pid_file:
+            write_pid_file(request.pid_file, created.pid)
+        created.warnings[:0] = said
+        undo.keep()
+    return Container(request.root, now, spec, created, plan, program)
+
+
+def _check_console(spec: Spec, request: CreateRequest) -> None:
+    assert spec.process is not None
+    if spec.process.terminal and request.waits and not request.console_socket:
+        raise UsageError("cannot allocate tty if runc will detach without setting console socket", code=1)
+    if not spec.process.terminal and request.console_socket:
+        raise UsageError("cannot use console socket if runc will not detach or allocate tty", code=1)
+
+
+def _hand_over_console(created: Created, sock: Fd | None) -> None:
+    if sock is None:
+        return
+    with sock:
+        if created.console is not None:
+            console.send_console(sock, created.console)
+            created.console.close()
+            created.console = None
+
+
+def seccomp_program(seccomp: Seccomp | None, root: str) -> SeccompProgram | None:
+    """Return the program of the configuration, None without one. Raises: SpecError, NotSupported"""
+    if seccomp is None:
+        return None
+    from rootless.kernel.seccomp import oci_program
+
+    return oci_program(seccomp, f"{root}/.cache")
+
+
+def open_slots(spec: Spec, cgroup: Fd | None) -> list[tuple[str, Fd]]:
+    """Open what the stage gets as descriptors: the cgroup, and namespaces that are joined by path.
+
+    Raises: SpecError with the pointer of a namespace that cannot be opened
+    """
+    slots: list[tuple[str, Fd]] = []
+    if cgroup is not None:
+        slots.append(("cgroup", cgroup))
+    assert spec.linux is not None
+    for at, namespace in enumerate(spec.linux.namespaces):
+        if namespace.path:
+            try:
+                slots.append((NS_SLOT + namespace.type, open_fd(namespace.path, posix.O_RDONLY)))
+            except KernelError as error:
+                raise SpecError(error.message, pointer=f"/linux/namespaces/{at}/path") from None
+    return slots
+
+
+def _context(
+    spec: Spec,
+    request: CreateRequest,
+    slots: list[tuple[str, Fd]],
+    program: SeccompProgram | None,
+    maps: identity.Maps | None,
+    now: ContainerState,
+) -> LaunchContext:
+    of = spec.hooks
+    document = now.document(life.CREATING)
+    inside = hooks.stage_ops("createContainer", of.create_container, document) if of else ()
+    starting = hooks.stage_ops("startContainer", of.start_container, now.document(life.CREATED)) if of else ()
+    return LaunchContext(
+        bundle=request.bundle.path,
+        root_path=request.bundle.rootfs,
+        attach_at=request.bundle.rootfs,
+        first_slot=5 + request.preserve_fds,
+        slots=tuple([name for name, _ in slots]),
+        seccomp=program.program if program else b"",
+        seccomp_flags=program.flags & ~8 if program else 0,
+        seccomp_listener=program.notifies if program else False,
+        parent_death=False,
+        no_pivot=request.no_pivot,
+        new_keyring="" if request.no_new_keyring else f"_ses.{request.id}",
+        preserve_fds=request.preserve_fds,
+        hard_limits=hard_limits() if spec.process and spec.process.rlimits else (),
+        setgroups=maps.setgroups if maps else identity.may_setgroups(),
+        tty_gid=identity.has_gid(maps, 5),
+        hooks_outside=bool(of and (of.prestart or of.create_runtime or inside or starting)),
+        hooks_inside=inside,
+        hooks_start=starting,
+    )
+
+
+def save_config(request: CreateRequest, spec: Spec, plan: LaunchPlan) -> None:
+    """Keep what later verbs need: the configuration as given, and the steps that `start` may have to name."""
+    path = state.directory(request.root, request.id)
+    steps = [[op.kind, op.why] for op in plan.ops]
+    namespaces = [n.type for n in spec.linux.namespaces] if spec.linux else []
+    for name, data in (
+        ("config.json", request.bundle.text),
+        ("plan.json", dumps({"ops": steps, "namespaces": namespaces}).encode()),
+    ):
+        with open_fd(f"{path}/{name}", posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW, 0o600) as out:
+            write_all(out, data)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write *pid* without a newline, in one step: conmon may be waiting for the file. Raises: KernelError"""
+    directory, slash, name = path.rpartition("/")
+    temporary = f"{directory}{slash}.{name}"
+    with open_fd(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC, 0o666) as out:
+        write_all(out, str(pid).encode())
+    try:
+        posix.rename(temporary, path)
+    except OSError as error:
+        raise KernelError("rename", error.errno or 0, path) from None
+
+
+def start_container(root: str, now: ContainerState, spec: Spec) -> ContainerState:
+    """Start a container that another process created; return its state.
+
+    Blocks: until execve has happened, or failed
+    Raises: ContainerStateError, ExecNotFound, ExecNotExecutable, LaunchError
+    """
+    path = state.directory(root, now.id)
+    life.advance(state.observe(root, now), life.VERB_START)
+    try:
+        sync = state.connect_start(path)
+    except KernelError as error:
+        if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
+            raise LaunchError("cannot start a container that has been started", code=1) from None
+        raise
+    program = seccomp_program(spec.linux.seccomp if spec.linux else None, root)
+    with sync:
+        send_fds(sync, encode_message(Message("START")))
+        _until_exec(sync, path, lambda fd: send_listener(fd, program, now))
+    now = replace(now, status=life.RUNNING)
+    state.save(root, now)
+    try:
+        poststart(spec.hooks, now)
+    except RootlessError:
+        from rootless.run.kill import kill_all
+
+        kill_all(now, 9)
+        raise
+    return now
+
+
+def _until_exec(sync: Fd, path: str, on_seccomp: Callable[[Fd], None]) -> None:
+    while True:
+        data, fds = recv_fds(sync, MESSAGE_BYTES, 1)
+        if not data:
+            return
+        message = decode_message(data)
+        if message.kind == "SECCOMP_FD" and fds:
+            with fds.pop() as fd:
+                on_seccomp(fd)
+            send_fds(sync, encode_message(Message("ACK")))
+        elif message.kind == "ERROR":
+            raise _start_error(path, message)
+        for fd in fds:
+            fd.close()
+
+
+def _start_error(path: str, message: Message) -> RootlessError:
+    from rootless.kernel.fds import read_file
+
+    reason = posix.strerror(message.a).lower()
+    try:
+        kind, why = loads(read_file(f"{path}/plan.json"))["ops"][message.op]
+    except (RootlessError, ValueError, LookupError, TypeError):
+        kind, why = "", f"step {message.op}"
+    if kind == "EXEC":
+        return exec_error(why, message.a, reason)
+    return LaunchError(f"{why}: {reason}", code=1)

@@ -1,0 +1,84 @@
+"""Remove a container: what is left of it, its cgroup, its state, and run the poststop hooks.
+
+Source: runtime-spec runtime.md#delete, #lifecycle (steps 12 and 13)
+"""
+
+from __future__ import annotations
+
+from rootless.errors import ContainerStateError, Corrupt, LaunchError, NotFound, RootlessError
+from rootless.kernel.fds import read_file
+from rootless.run import hooks, state
+from rootless.run.bundle import parse_spec
+from rootless.run.cgroups.driver import open_cgroup
+from rootless.run.kill import kill_all
+from rootless.run.pause import observe
+from rootless.run.state import ContainerState
+from rootless.spec import state as life
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.spec.runtime import Hooks, Spec
+
+
+def saved_spec(root: str, container: str) -> Spec | None:
+    """Return the configuration as it was at create, None where create did not get that far."""
+    try:
+        return parse_spec(read_file(f"{state.directory(root, container)}/config.json"))
+    except RootlessError:
+        return None
+
+
+def delete(root: str, container: str, *, force: bool = False) -> tuple[str, ...]:
+    """Delete *container*; return warnings (a poststop hook that fails is one).
+
+    Blocks: with *force* until the process has ended
+    Raises: NotFound (without *force*), ContainerStateError while it runs (without *force*)
+    """
+    try:
+        now = state.load(root, container)
+    except NotFound:
+        if force:
+            _sweep(root, container)
+            return ()
+        raise
+    except Corrupt:
+        if not force:
+            raise
+        state.remove(root, container)
+        return ()
+    status = observe(root, now)
+    if force:
+        life.advance(status, life.VERB_FORCE_DELETE)
+    elif not life.allows(status, life.VERB_DELETE):
+        raise ContainerStateError(f"cannot delete container {container} that is not stopped: {status}", code=1)
+    if not kill_all(now, 9):
+        raise ContainerStateError(f"container {container} does not end after SIGKILL", code=1)
+    with state.hold(root, container):
+        return finish(root, now)
+
+
+def _sweep(root: str, container: str) -> None:
+    """Remove a state directory without a state file: create died in its first step."""
+    try:
+        with state.hold(root, container):
+            state.remove(root, container)
+    except NotFound:
+        pass
+
+
+def finish(root: str, now: ContainerState) -> tuple[str, ...]:
+    """Remove what a stopped container left; every step is tried. Return warnings."""
+    spec = saved_spec(root, now.id)
+    open_cgroup(now.cgroup).remove()
+    state.remove(root, now.id)
+    return _poststop(spec.hooks if spec is not None else None, now)
+
+
+def _poststop(of: Hooks | None, now: ContainerState) -> tuple[str, ...]:
+    warnings: list[str] = []
+    for hook in of.poststop if of is not None else ():
+        try:
+            hooks.run_hooks("poststop", (hook,), now.document(life.STOPPED))
+        except LaunchError as error:
+            warnings.append(error.message)
+    return tuple(warnings)
