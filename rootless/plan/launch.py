@@ -110,6 +110,9 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
                       why="become root of the user namespace"))  # fmt: skip
     elif any([n.type == "user" for n in linux.namespaces]):
         ops.append(Op("SETID", OPTIONAL, why="become root of the user namespace"))
+    # Whoever could trace or read us before the plan is through would hold descriptors of the host. Not earlier:
+    # the files of an undumpable process belong to the machine's root, and its maps could not be written.
+    ops.append(Op("DUMPABLE", a=0, why="hide from others"))
     ops.append(Op("SETSID", why="make a session"))
     if context.new_keyring:
         ops.append(Op("KEYRING", OPTIONAL, s=(encoded(context.new_keyring),), why="make a session keyring"))

@@ -1,0 +1,82 @@
+"""The first moment of a container: one plain poll(2) loop, so that a short one never imports trio."""
+
+from __future__ import annotations
+
+import select
+import time
+
+from rootless.supervise.streams import Stream
+from rootless.supervise.supervision import Supervision
+
+FIRST_SECONDS = 0.05
+
+
+def run_first(s: Supervision, seconds: float = FIRST_SECONDS) -> bool:
+    """Serve *s* for *seconds* or until its container has ended and its output is through; say which.
+
+    Blocks: up to *seconds*, and after the container's end until the streams are drained
+    """
+    until = time.monotonic() + seconds
+    while s.exit_status is None:
+        now = time.monotonic()
+        if now >= until:
+            return False
+        _turn(s, until - now)
+    drain(s)
+    return True
+
+
+def drain(s: Supervision) -> None:
+    """Move what the container wrote before it ended."""
+    until = s.drain_deadline()
+    while any([not stream.ended for stream in s.output]):
+        left = until - time.monotonic()
+        if not _turn(s, max(left, 0.0)) and left <= 0:
+            break
+
+
+def _turn(s: Supervision, seconds: float) -> bool:
+    """Wait for one thing or more, and do it. Returns False when the time was over first."""
+    if s.deadline is not None:
+        seconds = min(seconds, max(s.deadline - time.monotonic(), 0.0))
+    poller = select.poll()
+    ended = s.exit_status is not None
+    if not ended:
+        poller.register(s.pidfd.fileno(), select.POLLIN)
+        for _, pidfd, _ in s.servers:
+            poller.register(pidfd.fileno(), select.POLLIN)
+    poller.register(s.inbox.fileno(), select.POLLIN)
+    by_number: dict[int, list[tuple[Stream, bool]]] = {}
+    for stream in s.output if ended else s.streams:
+        if stream.ended:
+            continue
+        number, writing = stream.waiting_for
+        events = by_number.setdefault(number, [])
+        events.append((stream, writing))
+        poller.register(number, (select.POLLOUT if writing else select.POLLIN) | _known(events))
+    ready = dict(poller.poll(seconds * 1000))
+    if not ready and s.deadline is not None and time.monotonic() >= s.deadline:
+        s.on_deadline()
+    for number, events in by_number.items():
+        state = ready.get(number, 0)
+        for stream, writing in events:
+            if state & ((select.POLLOUT if writing else select.POLLIN) | select.POLLHUP | select.POLLERR | select.POLLNVAL):
+                stream.step()
+    if s.inbox.fileno() in ready:
+        s.on_signal()
+    if not ended:
+        for name, pidfd, words in s.servers:
+            if pidfd.fileno() in ready:
+                s.on_server_death(name, words)
+        if s.fault is not None:
+            s.servers = ()
+        if s.pidfd.fileno() in ready:
+            s.reap()
+    return bool(ready)
+
+
+def _known(events: list[tuple[Stream, bool]]) -> int:
+    mask = 0
+    for _, writing in events:
+        mask |= select.POLLOUT if writing else select.POLLIN
+    return mask

@@ -1,0 +1,232 @@
+"""Bring one container to RUNNING: storage, process, network, each undone in reverse when a later one fails.
+
+Blocking and without trio. What takes an interpreter to start (network, FUSE) is spawned as early as its
+inputs are known and awaited only where the launch needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import posix
+import time
+
+from rootless.errors import PeerGone, RootlessError
+from rootless.kernel.fds import Fd, open_fd, pipe
+from rootless.kernel.undo import Undo
+from rootless.plan.launch import LaunchContext, plan_launch
+from rootless.run.create import Created, create, hard_limits
+from rootless.spec.record import record
+from rootless.store import containers
+from rootless.supervise.signals import SignalInbox
+from rootless.supervise.streams import Stream
+from rootless.supervise.supervision import Supervision
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netns.driver import Attachment, Pending
+    from rootless.mount.driver import RootfsMount
+    from rootless.spec.runtime import Spec
+
+NETWORK_MS = 10_000
+
+
+@record
+class LaunchRequest:
+    """All that one launch needs to know.
+
+    Shape: *run_dir* holds the generated files and the directory `root`; *prepared* are mounts made outside, by
+           destination; *owner* is the container user's uid in our ids, to whom the pipes of stdio are given
+    """
+
+    cid: str
+    spec: Spec
+    run_dir: str
+    seccomp: bytes
+    interactive: bool
+    tty: bool
+    sig_proxy: bool
+    reaper: bool
+    cwd_make: bool
+    setgroups: bool
+    tty_gid: bool
+    nested: bool
+    owner: int | None = None
+    timeout_seconds: int = 0
+    preserve_fds: int = 0
+    prepared: tuple[tuple[str, Fd], ...] = ()
+
+
+@record
+class Times:
+    """When the launch reached what, in seconds of the monotonic clock."""
+
+    begun: float
+    created: float
+    network: float
+    started: float
+
+
+class Launched:
+    """A running container; `close` ends what serves it, in the order that nothing outlives what it stands on."""
+
+    def __init__(self, supervision: Supervision, undo: Undo, network: Attachment, warnings: list[str], times: Times) -> None:
+        self.supervision = supervision
+        self.undo = undo
+        self.network = network
+        self.warnings = warnings
+        self.times = times
+
+    def close(self) -> None:
+        self.undo.run()
+
+
+def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: Undo) -> Launched:
+    """Launch and start the container.
+
+    Blocks:  until execve has happened
+    Raises:  LaunchError, ExecNotFound, ExecNotExecutable, PeerGone, KernelError; all is undone then
+    Owner:   takes over *undo* (with rootfs and network pushed already) on success
+    """
+    begun = time.monotonic()
+    with undo:
+        stdio, ends = _stdio(request)
+        for fd in (*stdio, *ends):
+            undo.push(fd.close)
+        slots, names = [rootfs.fd], ["root"]
+        for destination, fd in request.prepared:
+            slots.append(fd)
+            names.append(f"mount:{destination}")
+        context = LaunchContext(
+            bundle=request.run_dir,
+            root_path="",
+            attach_at=f"{request.run_dir}/root",
+            first_slot=5 + request.preserve_fds,
+            slots=tuple(names),
+            seccomp=request.seccomp,
+            reaper=request.reaper,
+            hard_limits=hard_limits(),
+            setgroups=request.setgroups,
+            tty_gid=request.tty_gid,
+            new_keyring=request.cid,
+            preserve_fds=request.preserve_fds,
+            cwd_make=request.cwd_make,
+        )
+        plan = plan_launch(request.spec, context)
+
+        def write_maps(pid: int) -> None:
+            _write_maps(pid, request.spec)
+
+        def on_pid(pid: int, pidfd: Fd) -> None:
+            containers.note_process(f"{request.run_dir}/child", pid)
+
+        try:
+            made = create(plan, slots=slots, stdio=_three(stdio), preserve_fds=request.preserve_fds,
+                          write_maps=write_maps if request.nested else None, on_pid=on_pid)  # fmt: skip
+        except RootlessError:
+            _blame_server(rootfs)
+            raise
+        undo.push(made.close)
+        undo.push(made.kill)
+        created_at = time.monotonic()
+        # Our copies of the container's ends, or nobody would ever see the end of its output.
+        for fd in stdio:
+            fd.close()
+        rootfs.fd.close()
+        for _, fd in request.prepared:
+            fd.close()
+        with open_fd(f"/proc/{made.pid}/ns/net", posix.O_RDONLY) as netns:
+            pending.attach(netns)
+        attachment = pending.wait_ready(NETWORK_MS)
+        undo.push(attachment.close)
+        network_at = time.monotonic()
+        inbox = SignalInbox(forward=request.sig_proxy)
+        undo.push(inbox.close)
+        made.start()
+        started_at = time.monotonic()
+        supervision = _supervision(request, made, inbox, ends, rootfs, attachment)
+        kept = undo.keep()
+    return Launched(supervision, kept, attachment, made.warnings, Times(begun, created_at, network_at, started_at))
+
+
+def _stdio(request: LaunchRequest) -> tuple[list[Fd], list[Fd]]:
+    """Return the container's stdin, stdout, stderr and our ends of them; with a terminal it makes its own."""
+    if request.tty:
+        return [open_fd("/dev/null", posix.O_RDWR) for _ in range(3)], []
+    if request.interactive:
+        stdin, feed = pipe()
+        ends = [feed]
+    else:
+        stdin = open_fd("/dev/null", posix.O_RDONLY)
+        ends = []
+    out_r, out_w = pipe()
+    err_r, err_w = pipe()
+    if request.owner is not None:
+        # /dev/stdout is opened again by its path, which asks for the owner of the pipe.
+        for fd in (out_w, err_w, *([stdin] if request.interactive else [])):
+            os.fchown(fd.fileno(), request.owner, -1)
+    return [stdin, out_w, err_w], [*ends, out_r, err_r]
+
+
+def _three(fds: list[Fd]) -> tuple[Fd, Fd, Fd]:
+    stdin, stdout, stderr = fds
+    return stdin, stdout, stderr
+
+
+def _supervision(
+    request: LaunchRequest, made: Created, inbox: SignalInbox, ends: list[Fd], rootfs: RootfsMount, network: Attachment
+) -> Supervision:
+    if made.console is not None:
+        master = made.console
+        # Two directions, two descriptors: each stream closes its own.
+        posix.set_blocking(master.fileno(), False)
+        output = [Stream(master, 1)]
+        input = [Stream(0, master.dup(), end_text=b"\x04")] if request.interactive else []
+    else:
+        *feed, out, err = ends
+        output = [Stream(out, 1), Stream(err, 2)]
+        input = [Stream(0, feed[0])] if feed else []
+    servers = []
+    if rootfs.server is not None:
+        servers.append(("the FUSE server", rootfs.server, _log_reader(rootfs.log)))
+    if network.pidfd is not None:
+        servers.append(("the network process", network.pidfd, network.last_words))
+    own_pids = any([n.type == "pid" for n in (request.spec.linux.namespaces if request.spec.linux else ())])
+    deadline = time.monotonic() + request.timeout_seconds if request.timeout_seconds else None
+    return Supervision(made.pid, made.pidfd, inbox, output=output, input=input, console=made.console,
+                       servers=tuple(servers), deadline=deadline, own_pids=own_pids)  # fmt: skip
+
+
+def _log_reader(log: Fd | None) -> Callable[[], str]:
+    def read() -> str:
+        if log is None or log.closed:
+            return ""
+        posix.set_blocking(log.fileno(), False)
+        try:
+            return posix.read(log.fileno(), 4096).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    return read
+
+
+def _blame_server(rootfs: RootfsMount) -> None:
+    """If the FUSE server is dead, say that instead of the ENOTCONN that followed from it."""
+    import select
+
+    if rootfs.server is not None and select.select([rootfs.server.fileno()], [], [], 0)[0]:
+        raise PeerGone("the FUSE server", _log_reader(rootfs.log)())
+
+
+def _write_maps(pid: int, spec: Spec) -> None:
+    """Write the maps of a container's own user namespace; we are root of the one outside it."""
+    linux = spec.linux
+    assert linux is not None
+    for name, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
+        text = "".join([f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings])
+        with open_fd(f"/proc/{pid}/{name}", posix.O_WRONLY) as fd:
+            try:
+                posix.write(fd.fileno(), text.encode())
+            except OSError as error:
+                raise RootlessError(f"write {name} of the container: {os.strerror(error.errno or 0).lower()}") from error

@@ -1,0 +1,116 @@
+"""One running container as the loops see it: streams to move, signals to forward, processes to watch.
+
+Everything here is a plain function of descriptors, so that the poll loop of the first moment
+(first.py) and the trio loop of a long life (main.py) do the same things.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from rootless.errors import KernelError, PeerGone, RootlessError
+from rootless.kernel.fds import Fd
+from rootless.kernel.process import pidfd_send_signal
+from rootless.run.console import set_size, terminal_size
+from rootless.supervise.signals import SIGWINCH, SignalInbox
+from rootless.supervise.streams import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIGKILL = 9
+DRAIN_SECONDS = 2.0
+
+
+class Supervision:
+    """A container that runs, and the duty to see it through.
+
+    Shape: *output* streams carry what the container writes and are drained after its end, *input* those to it;
+           *servers* are (name, pidfd, last words) of processes whose death ends the container
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        pidfd: Fd,
+        inbox: SignalInbox,
+        *,
+        output: list[Stream],
+        input: list[Stream],
+        console: Fd | None = None,
+        servers: tuple[tuple[str, Fd, Callable[[], str]], ...] = (),
+        deadline: float | None = None,
+        own_pids: bool = True,
+    ) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.inbox = inbox
+        self.output = output
+        self.input = input
+        self.console = console
+        self.servers = servers
+        self.deadline = deadline
+        self.own_pids = own_pids
+        self.fault: RootlessError | None = None
+        self.exit_status: int | None = None
+
+    @property
+    def streams(self) -> list[Stream]:
+        return [s for s in (*self.output, *self.input) if not s.ended]
+
+    def on_signal(self) -> None:
+        """Pass on what has come."""
+        for number in self.inbox.take():
+            if number == SIGWINCH:
+                self.resize()
+            else:
+                self.kill(number)
+
+    def resize(self) -> None:
+        """Give the container's terminal the size of ours."""
+        if self.console is not None and not self.console.closed:
+            set_size(self.console, terminal_size(0))
+
+    def kill(self, number: int) -> None:
+        """Send a signal to the container's first process; nothing when it has ended."""
+        try:
+            pidfd_send_signal(self.pidfd, number)
+        except KernelError:
+            pass
+
+    def on_server_death(self, name: str, words: Callable[[], str]) -> None:
+        """A server that the container lives on has died: the container cannot go on."""
+        if self.fault is None:
+            self.fault = PeerGone(name, words())
+        self.kill(SIGKILL)
+
+    def on_deadline(self) -> None:
+        """--timeout is over."""
+        self.deadline = None
+        self.kill(SIGKILL)
+
+    def reap(self) -> int:
+        """Collect the exit status of the container, which has ended."""
+        if self.exit_status is None:
+            _, status = posix.waitpid(self.pid, 0)
+            self.exit_status = 128 + posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else posix.WEXITSTATUS(status)
+            for stream in self.input:
+                if not stream.ended:
+                    stream.close()
+        return self.exit_status
+
+    def drain_deadline(self) -> float:
+        """Return until when output is waited for after the end.
+
+        With a pid namespace of its own nothing of the container is left and the end of file is certain; with the
+        host's, something may hold the pipe open for ever.
+        """
+        return time.monotonic() + (DRAIN_SECONDS if self.own_pids else 0.0)
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()
+        self.inbox.close()
+        self.pidfd.close()
