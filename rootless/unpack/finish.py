@@ -36,15 +36,16 @@ def finish(layer: Extractor, lower: Merged) -> None:
     Raises: OSError, TarError — a hard link to nothing
     """
     copier = TreeCopier()
-    waiting, layer.deferred = layer.deferred, []
-    for op in waiting:
-        _lower_link(layer, lower, op, copier)
+    made: dict[Path, Path] = {}
+    for op in layer.deferred:
+        _lower_link(layer, lower, op, copier, made)
     _drop_useless_whiteouts(layer, lower)
     _adopt(layer, lower, copier)
     _set_times(layer)
 
 
-def _lower_link(layer: Extractor, lower: Merged, op: Hardlink, copier: TreeCopier) -> None:
+def _lower_link(layer: Extractor, lower: Merged, op: Hardlink, copier: TreeCopier, made: dict[Path, Path]) -> None:
+    """Carry out a hard link that had to wait; *made* is where lower files are by now in this layer."""
     places = layer.places
     place = places.parent(op.path)
     if merged.status(place.fd, op.path[-1]) is not None:
@@ -52,20 +53,28 @@ def _lower_link(layer: Extractor, lower: Merged, op: Hardlink, copier: TreeCopie
             return  # a later entry has put something else there
         places.whiteouts.pop((place.inode, op.path[-1]))
         os.unlink(op.path[-1], dir_fd=place.fd.fileno())
-    if layer.hardlink(op):  # it points to a link that was itself waiting
-        return
-    layer.deferred.clear()
+    there = made.get(op.target)
+    if there is None:
+        there = made[op.target] = _copy_up(layer, lower, op, copier)
+    if there != op.path:
+        link(places, there, op.path)
+    made[op.path] = there
+
+
+def _copy_up(layer: Extractor, lower: Merged, op: Hardlink, copier: TreeCopier) -> Path:
+    """Copy the lower file that *op* names into this layer; return where it is now."""
     found = lower.find(op.target)
     if found is None or stat.S_ISDIR(found.info.st_mode):
         raise tar.TarError(f"{shown(op.header.name)}: a hard link to {shown(op.header.linkname)}, which is no file")
-    parent = places.parent(op.target)
-    if merged.status(parent.fd, op.target[-1]) is None and op.target != op.path:
-        copier.copy_node(found.directory, found.name, found.info, parent.fd, op.target[-1])
-        link(places, op.target, op.path)
-    else:  # the layer replaces or removes the file, and keeps it under this name
-        place = places.parent(op.path)
-        copier.copy_node(found.directory, found.name, found.info, place.fd, op.path[-1])
+    path = op.target
+    place = layer.places.parent(path)
+    if merged.status(place.fd, path[-1]) is not None:
+        # The layer replaces or removes the file, and keeps it under this name only.
+        path = op.path
+        place = layer.places.parent(path)
+    copier.copy_node(found.directory, found.name, found.info, place.fd, path[-1])
     layer.size_bytes += found.info.st_size
+    return path
 
 
 def _drop_useless_whiteouts(layer: Extractor, lower: Merged) -> None:
