@@ -29,14 +29,14 @@ CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
 ACCEPT_MANIFEST = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 
 _LAYERS = (OCI_LAYER, OCI_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_FOREIGN_LAYER)
-_SUFFIX = {"": "none", "+gzip": "gzip", ".gzip": "gzip", "+zstd": "zstd", ".zstd": "zstd"}
+_SUFFIX = {"": "", "+gzip": "gzip", ".gzip": "gzip", "+zstd": "zstd", ".zstd": "zstd"}
 
-#: media type -> "gzip", "zstd" or "none"
+#: media type -> "gzip", "zstd" or "" (plain tar)
 COMPRESSION = {base + suffix: name for base in _LAYERS for suffix, name in _SUFFIX.items()}
 
 
 def compression_of(media_type: str) -> str | None:
-    """Return "gzip", "zstd" or "none" for the media type of a layer, None for any other type."""
+    """Return "gzip", "zstd" or "" (plain) for the media type of a layer, None for any other type."""
     return COMPRESSION.get(media_type)
 
 
