@@ -1,0 +1,1 @@
+"""Comparisons with peers; run by scripts/bench, never by pytest: times are not tested."""
