@@ -1,0 +1,127 @@
+"""Named and anonymous volumes on disk.
+
+Shape:
+    DATA/volumes/NAME/volume.json   created (seconds), anonymous, container (who made it), labels, fresh
+    DATA/volumes/NAME/_data/        what is mounted
+    A volume is *fresh* until the first container has filled it (mount/volumes.py).
+
+It is made in staging and renamed, so that two commands that name it at once share one; it is deleted by a rename into
+staging, so that a crash leaves a leftover that gc.sweep_leftovers finds, and no half volume.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from rootless.errors import NotFound
+from rootless.kernel import fs
+from rootless.kernel.fds import open_fd
+from rootless.store import atomic, layers, layout, trees
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.store.layout import Roots
+
+VOLUMES = "volumes"
+CONTENT = "_data"
+RECORD = "volume.json"
+_RENAME_NOREPLACE = 1
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def volumes_dir(roots: Roots) -> str:
+    """Return the directory that holds NAME/_data."""
+    return f"{roots.data}/{VOLUMES}"
+
+
+def make_volume(
+    roots: Roots,
+    name: str,
+    *,
+    anonymous: bool = False,
+    container_id: str = "",
+    labels: tuple[tuple[str, str], ...] = (),
+) -> bool:
+    """Make the volume *name* unless it is there; say whether it was made.
+
+    Raises: StoreError
+    """
+    place = f"{volumes_dir(roots)}/{name}"
+    if os.path.isdir(f"{place}/{CONTENT}"):
+        return False
+    record: dict[str, Any] = {
+        "name": name,
+        "created": time.time(),
+        "anonymous": anonymous,
+        "container": container_id,
+        "labels": dict(labels),
+        "fresh": True,
+    }
+    with layers.open_staging(roots) as staging:
+        try:
+            layout.make_directory(volumes_dir(roots))
+            layout.make_directory(f"{staging.path}/v")
+            layout.make_directory(f"{staging.path}/v/{CONTENT}", 0o755)
+            atomic.write_record(f"{staging.path}/v/{RECORD}", record)
+            with open_fd(staging.path, _DIRECTORY) as source, open_fd(volumes_dir(roots), _DIRECTORY) as target:
+                fs.renameat2(source, b"v", target, os.fsencode(name), _RENAME_NOREPLACE)
+            return True
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return False  # somebody else was faster
+            raise atomic.cannot("make volume", place, error) from error
+
+
+def remove_volume(roots: Roots, name: str) -> bool:
+    """Delete the volume *name* and what is in it; say whether there was one.
+
+    Raises: StoreError
+    """
+    place = f"{volumes_dir(roots)}/{name}"
+    if not os.path.lexists(place):
+        return False
+    with layers.open_staging(roots) as trash:
+        trash.release_data()
+        try:
+            os.rename(place, f"{trash.path}/v")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise atomic.cannot("remove volume", place, error) from error
+        trees.remove_tree(f"{trash.path}/v")
+    return True
+
+
+def list_volumes(roots: Roots) -> tuple[str, ...]:
+    """Return the names of all volumes, sorted."""
+    return tuple(sorted(atomic.names_in(volumes_dir(roots))))
+
+
+def read_volume(roots: Roots, name: str) -> dict[str, Any]:
+    """Return the record of a volume.
+
+    Raises: NotFound, Corrupt
+    """
+    record = atomic.read_record(f"{volumes_dir(roots)}/{name}/{RECORD}")
+    if record is None:
+        raise NotFound("volume", name)
+    return record
+
+
+def write_volume(roots: Roots, name: str, record: dict[str, Any]) -> None:
+    """Replace the record of a volume. Raises: StoreError"""
+    atomic.write_record(f"{volumes_dir(roots)}/{name}/{RECORD}", record)
+
+
+def anonymous_of(roots: Roots, container_id: str) -> tuple[str, ...]:
+    """Return the anonymous volumes that the container *container_id* made; for the removal of a dead one."""
+    found = []
+    for name in list_volumes(roots):
+        record = atomic.read_record(f"{volumes_dir(roots)}/{name}/{RECORD}")
+        if record is not None and record.get("anonymous") and record.get("container") == container_id:
+            found.append(name)
+    return tuple(found)
