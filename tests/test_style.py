@@ -59,9 +59,7 @@ TRIO = (
 FORKS = ("rootless/kernel/probe.py", "rootless/supervise/detach.py", "tests/support/")
 
 # What would name the machine or the circumstances in which a file was written.
-FOREIGN = re.compile(
-    r"/work/(main|shared)|/tmp/labs|/root/|/home/(?!alice|user)\w+|\bclaude\b|anthropic", re.IGNORECASE
-)
+FOREIGN = re.compile(r"/work/(main|shared)|/tmp/labs|/home/(?!alice|user)\w+|\bclaude\b|anthropic", re.IGNORECASE)
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -94,7 +92,8 @@ def imported(tree: ast.AST, *, at_import_only: bool = False) -> Iterator[tuple[i
             for other in node.orelse:
                 yield from imported(ast.Module([other], []), at_import_only=at_import_only)
             continue
-        if at_import_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        # A handler of ImportError is for other interpreters.
+        if at_import_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ExceptHandler):
             continue
         if isinstance(node, ast.Import):
             for alias in node.names:

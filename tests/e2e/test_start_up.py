@@ -1,0 +1,93 @@
+"""Decision 11: what a short command may import, from the interpreter's own account of it (-X importtime)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from rootless.launcher import START
+from tests.support.cli import Cli
+from tests.test_style import BANNED_AT_START
+
+
+def imports(cli: Cli, words: Sequence[str]) -> tuple[int, set[str], str]:
+    """Run `rootless WORDS`; return its status, the modules it imported, and what else it said on stderr."""
+    argv = cli.argv(*words)
+    done = subprocess.run(
+        [sys.executable, "-IS", "-X", "importtime", START, "rootless", *argv[1:]],
+        env=cli.environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    names = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    return done.returncode, names, "\n".join(line for line in lines if not line.startswith("import time:"))
+
+
+def banned(names: set[str]) -> set[str]:
+    return {name for name in names if name.split(".")[0] in BANNED_AT_START}
+
+
+@pytest.mark.parametrize("word", ["--version", "--help"])
+def test_asking_for_words_imports_little(cli: Cli, word: str) -> None:
+    """--version and --help load nothing expensive and few modules of ours."""
+    status, names, said = imports(cli, [word])
+    assert (status, said) == (0, "")
+    assert banned(names) == set()
+    assert len({name for name in names if name.startswith("rootless")}) < 20
+
+
+@pytest.mark.requires("overlay")
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--network=none"], id="none"),
+        pytest.param(["--network=private"], id="private", marks=pytest.mark.requires("tun")),
+    ],
+)
+def test_a_short_run_imports_nothing_banned(cli: Cli, sample_ref: str, options: list[str]) -> None:
+    """From argv to the end of a short container no module of the banned list is imported."""
+    cli.ok("pull", "-q", sample_ref)
+    status, names, said = imports(cli, ["run", "--rm", *options, sample_ref, "true"])
+    assert (status, said) == (0, "")
+    assert banned(names) == set()
+    assert "rootless.supervise.launch" in names
+
+
+@pytest.mark.requires("fuse")
+def test_a_short_run_on_fuse_imports_nothing_banned(cli: Cli, sample_ref: str) -> None:
+    """The same where the root file system is served by our FUSE overlay."""
+    cli.ok("pull", "-q", sample_ref)
+    words = ["--storage-driver=fuse", "run", "--rm", "--network=none", sample_ref, "true"]
+    status, names, said = imports(cli, words)
+    assert (status, said) == (0, "")
+    assert banned(names) == set()
+
+
+def test_the_launcher_survives_odd_calls(cli: Cli) -> None:
+    """The launcher finds its environment through a symbolic link, PATH, and a relative path."""
+    from tests.support.cli import launcher
+
+    path = launcher()
+    link = cli.place / "a link"
+    link.symlink_to(path)
+    directory, name = os.path.split(path)
+    calls = [
+        ([str(link), "--version"], {}),
+        ([f"./{name}", "--version"], {"cwd": directory}),
+        ([f"../{os.path.basename(directory)}/{name}", "--version"], {"cwd": directory}),
+        (["/bin/sh", "-c", f"PATH={directory}:$PATH; {name} --version"], {}),
+    ]
+    for argv, where in calls:
+        done = subprocess.run(
+            argv, env=cli.environ(), capture_output=True, text=True, check=False, cwd=where.get("cwd")
+        )
+        assert (done.returncode, done.stderr) == (0, ""), argv
+        assert done.stdout.startswith("rootless version ")
