@@ -61,7 +61,7 @@ class Process:
     def __init__(self, config: NetConfig) -> None:
         self._config = config
         self._control, theirs = fds.socketpair()
-        # Nothing of the caller's stdio goes along: `rootless run ... | head` must see the end of the container's output.
+        # Nothing of the caller's stdio goes along: `rootless run ... | head` must see the container's output end.
         # Non-blocking, so that a process with much to complain about is not held up by a reader that never comes.
         self._log, log_end = fds.pipe()
         for end in (self._log, log_end):
@@ -71,7 +71,7 @@ class Process:
             argv = launcher.command("rootless-netstack", f"--supervised={CONTROL_FD}")
             # A session of its own: ^C and ^Z of the terminal are for the container, not for its network.
             self.pid = process.spawn(argv, fds={0: null, 1: null, 2: log_end, CONTROL_FD: theirs}, setsid=True)
-        self.pidfd: Fd = process.pidfd_open(self.pid)
+        self.pidfd: Fd | None = process.pidfd_open(self.pid)
         self._attachment: Attachment | None = None
         fds.send_fds(self._control, wire.encode_config(config))
 
@@ -117,19 +117,20 @@ class Process:
 
     def close(self) -> None:
         """Kill the process unless wait_ready gave it away. Blocks: until it is gone"""
-        if self._attachment is not None or self.pidfd.closed:
+        pidfd = self.pidfd
+        if self._attachment is not None or pidfd is None or pidfd.closed:
             return
         self._control.close()
         try:
-            process.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
+            process.pidfd_send_signal(pidfd, _signal.SIGKILL)
         except KernelError:
             pass  # it has ended
         process.wait_pid(self.pid)
-        self.pidfd.close()
+        pidfd.close()
         self._log.close()
 
 
-def receive(control: Fd, pidfd: Fd, log: Fd, timeout_ms: int) -> bytes:
+def receive(control: Fd, pidfd: Fd | None, log: Fd, timeout_ms: int) -> bytes:
     """Return the next message of the network process.
 
     Blocks: up to *timeout_ms*
@@ -137,7 +138,8 @@ def receive(control: Fd, pidfd: Fd, log: Fd, timeout_ms: int) -> bytes:
     """
     poll = select.poll()
     poll.register(control.fileno(), select.POLLIN)
-    poll.register(pidfd.fileno(), select.POLLIN)
+    if pidfd is not None:
+        poll.register(pidfd.fileno(), select.POLLIN)
     deadline = time.monotonic() + timeout_ms / 1000
     while True:
         ready = poll.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
@@ -171,7 +173,7 @@ def ask(attachment: Attachment, request: bytes, timeout_ms: int = 10_000) -> obj
     Raises: RootlessError - what the process said; PeerGone
     """
     control, pidfd, log = attachment.control, attachment.pidfd, attachment.log
-    if control is None or pidfd is None or log is None:
+    if control is None or log is None:
         raise NotSupported(f"changing a network of mode {attachment.mode}")
     try:
         fds.send_fds(control, request)

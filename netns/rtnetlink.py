@@ -1,6 +1,7 @@
 """The fixed rtnetlink messages of start-up, encoded by hand: link, address, route; and the dump of addresses.
 
-Pure: `pack_*` return a request, `batch` numbers requests for one send, `acks` reads the answers. A library (pyroute2) costs more to import than a whole launch may take.
+Pure: `pack_*` return a request, `batch` numbers requests for one send, `acks` reads the answers. A library (pyroute2)
+costs more to import than a whole launch may take.
 
 Shape:  struct nlmsghdr {u32 len; u16 type; u16 flags; u32 seq; u32 pid}, then a fixed struct of the type, then
         attributes {u16 len; u16 type; data}, each padded to 4 bytes; all in the machine's byte order

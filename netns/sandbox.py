@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import posix
 
-from netns.slirp import lib as slirp_lib
+from netns import slirp
 from rootless.errors import KernelError
 from rootless.kernel import caps, mounts, namespaces, process
 from rootless.kernel._sys import lib
-from rootless.kernel.fds import open_fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,19 +123,18 @@ def filter_system_calls() -> None:
 
     Raises: KernelError(seccomp)
     """
-    result = slirp_lib.rl_net_seccomp()
+    result = slirp.restrict_system_calls()
     if result < 0 and -result not in (_ENOSYS, _EINVAL):
         raise KernelError("seccomp", -result)
 
 
 def limit_resources() -> None:
-    """Let there be as many sockets as allowed, no core file (it would hold the container's data), no file writes."""
+    """Let there be as many sockets as allowed, but no core file: it would hold the data of the container."""
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def shut_in() -> None:

@@ -55,13 +55,10 @@ static const unsigned short allowed[] = {
 #ifdef SYS_stat
 	SYS_stat,
 #endif
-	/* memory, signals, the end; unlink is for the API socket */
+	/* memory, signals, the end */
 	SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_rt_sigaction, SYS_rt_sigprocmask,
 	SYS_rt_sigreturn, SYS_sigaltstack, SYS_restart_syscall, SYS_getrandom, SYS_getpid, SYS_gettid, SYS_getuid, SYS_geteuid,
-	SYS_gettimeofday, SYS_sched_yield, SYS_exit, SYS_exit_group, SYS_unlinkat,
-#ifdef SYS_unlink
-	SYS_unlink,
-#endif
+	SYS_gettimeofday, SYS_sched_yield, SYS_exit, SYS_exit_group,
 #ifdef SYS_time
 	SYS_time,
 #endif

@@ -67,7 +67,7 @@ def _serve(control: Fd, stop: Fd) -> int:
     received[0].close()
     sandbox.shut_in()
     _send(control, wire.encode_ready(describe(replace(config, ipv6=ipv6), stack.ports)))
-    carry(stack, device, (control, stop), {control.fileno(): lambda: _answer(control, stack)})
+    carry(stack, device, {control: lambda: _answer(control, stack), stop: stop_here})
     return 0
 
 
@@ -106,19 +106,22 @@ def describe(config: NetConfig, ports: Sequence[PortForward]) -> wire.Ready:
     )
 
 
-def carry(
-    stack: slirp.Stack, device: Fd, watched: Sequence[Fd], handlers: Mapping[int, Callable[[], bool]]
-) -> None:
-    """Run the loop until a watched descriptor without a handler is readable, or a handler says False.
+def carry(stack: slirp.Stack, device: Fd, watched: Mapping[Fd, Callable[[], bool]]) -> None:
+    """Run the loop until the handler of a readable descriptor says False; handlers may change *watched*.
 
     Blocks: yes
     """
     while True:
-        for fd in stack.run(device, watched):
-            handler = handlers.get(fd.fileno())
-            if handler is None or not handler():
+        for fd in stack.run(device, list(watched)):
+            handler = watched.get(fd)  # None: an earlier handler of this turn has removed it
+            if handler is not None and not handler():
                 stack.close()
                 return
+
+
+def stop_here() -> bool:
+    """Handle a descriptor that means: end."""
+    return False
 
 
 def _answer(control: Fd, stack: slirp.Stack) -> bool:

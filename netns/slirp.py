@@ -50,6 +50,12 @@ def config_version_max() -> int:
     return int(lib.rl_slirp_config_version_max())
 
 
+def restrict_system_calls() -> int:
+    """Load the seccomp filter of seccomp.c; return 0 or -errno."""
+    require()
+    return int(lib.rl_net_seccomp())
+
+
 def c_config(config: NetConfig) -> Any:
     """Return *config* as a C struct rl_net_config."""
     net4, net6 = choose_ipv4(config.cidr), choose_ipv6()
