@@ -27,7 +27,7 @@ def read_text(path: str) -> str:
     except OSError:
         return ""
     try:
-        parts = []
+        parts: list[bytes] = []
         while part := os.read(fd, 1 << 16):
             parts.append(part)
     except OSError:
@@ -118,7 +118,7 @@ def _ask_getsubids(tool: str, argv: list[str]) -> str:
     finally:
         os.close(writing)
     try:
-        parts = []
+        parts: list[bytes] = []
         while part := os.read(reading, 1 << 16):
             parts.append(part)
     finally:
