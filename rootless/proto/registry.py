@@ -295,10 +295,10 @@ class Exchange:
         if not target or self._hops > MAX_REDIRECTS:
             why = "redirects without end" if target else "a redirect without a target"
             return Failed(RegistryError(f"reading {self.wanted.what}: {why}", status=response.status))
-        url = urljoin(here, target)
+        url = _joined(here, target)
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            return Failed(RegistryError(f"reading {self.wanted.what}: redirect to {url!r}", status=response.status))
+        if parts.scheme not in ("http", "https"):
+            return Failed(RegistryError(f"reading {self.wanted.what}: redirect to {target!r}", status=response.status))
         if parts.scheme == "http" and urlsplit(here).scheme == "https" and self.session.bases[0].verify:
             return Failed(
                 RegistryError(
@@ -321,13 +321,12 @@ class Exchange:
         if challenge.scheme == "basic" and session.credentials_known and session.credentials is None:
             return Failed(self._auth_required(response))
         if challenge.scheme == "bearer":
-            realm = urlsplit(challenge.get("realm"))
-            if realm.scheme == "http" and session.bases[0].scheme == "https" and session.bases[0].verify:
-                return Failed(self._auth_required(response, "its token server speaks plain http"))
             try:
-                token_request(challenge, session.scope, None)
+                realm = urlsplit(token_request(challenge, session.scope, None).url)
             except ValueError as error:
                 return Failed(self._auth_required(response, str(error)))
+            if realm.scheme == "http" and session.bases[0].scheme == "https" and session.bases[0].verify:
+                return Failed(self._auth_required(response, "its token server speaks plain http"))
         self._challenge = challenge
         self._dances += 1
         if not session.credentials_known:
@@ -405,7 +404,7 @@ class Exchange:
     def _refused(self, response: Response) -> Event:
         wanted, status = self.wanted, response.status
         if status == 404 and wanted.kind == "blob" and self._foreign < len(wanted.urls):
-            self._location = wanted.urls[self._foreign]
+            self._location = _joined(self._own_url(), wanted.urls[self._foreign])
             self._foreign += 1
             return Again("the layer is kept elsewhere")
         message = f"reading {wanted.what}: {words_of(response)}"
@@ -457,6 +456,16 @@ class Exchange:
         if not session.settled:
             return RegistryError(f"contacting registry {host}: {failure.text}", hint=hint)
         return RegistryError(f"reading {self.wanted.what} from {host}: {failure.text}", hint=hint)
+
+
+def _joined(here: str, target: str) -> str:
+    """Return the address that *target* means on the page *here*, "" when it is none."""
+    try:
+        url = urljoin(here, target)
+        parts = urlsplit(url)
+        return url if parts.hostname and parts.port != 0 else ""
+    except ValueError:  # brackets that do not match, a port that is no number
+        return ""
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -145,8 +145,12 @@ def token_request(challenge: Challenge, scope: str, credentials: Credentials | N
     Raises: ValueError when the challenge's realm is not an address
     """
     realm = challenge.get("realm")
-    parts = urlsplit(realm)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(realm)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise ValueError(f"{realm!r} is not the address of a token server")
     service = challenge.get("service")
     scopes = challenge.get("scope") or scope

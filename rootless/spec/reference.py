@@ -173,7 +173,7 @@ def _check_tag(text: str, tag: str) -> None:
 
 def _check_domain(text: str, domain: str) -> None:
     host, port = split_port(domain)
-    if port is None and ":" in domain and not domain.endswith("]"):
+    if port is None and ":" in domain and domain[0] != "[":
         raise _invalid(text, f"{domain.rpartition(':')[2]!r} is not a port")
     if host.startswith("["):
         if not host.endswith("]") or not _HEX_COLON.issuperset(host[1:-1]) or host.count(":") < 2:
