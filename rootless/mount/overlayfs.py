@@ -28,8 +28,6 @@ class OverlayDriver:
     def supports(self, request: RootfsRequest) -> Unsupported | None:
         if request.uid_map is not None or request.gid_map is not None:
             return Unsupported("it cannot map ids")
-        if request.single:
-            return Unsupported("owners that are recorded in attributes need the fuse driver")
         if len(request.links) > MAX_LAYERS:
             return Unsupported(f"{len(request.links)} layers are more than the kernel's {MAX_LAYERS}")
         return None

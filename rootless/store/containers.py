@@ -185,8 +185,10 @@ def make_run_dir(roots: Roots, cid: str) -> Fd:
         layout.make_directory(parent)
     directory = run_dir(roots, cid)
     layout.make_directory(directory)
-    fd = os.open(f"{directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # It appears under its name when it is held: nobody can take a container that begins for an orphan.
+    fd = os.open(f"{directory}/lock.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.rename(f"{directory}/lock.new", f"{directory}/lock")
     # The pid goes in by rename: whoever sees it sees a whole line and a lock that is held.
     note_process(f"{directory}/pid", os.getpid())
     return Fd(fd)

@@ -1,0 +1,104 @@
+"""Containers whose supervisor died: killed by the next command, and what they left is put away.
+
+A supervisor holds its container's lock for as long as it lives. A run directory whose lock is free is
+therefore an orphan, whatever the pids in it say. Killing comes before the user namespace is entered:
+from the host's the user has every capability over its own processes; files are deleted after, because
+they have owners of the namespace.
+
+Source: architecture.md decision 4, rule R9; flock(2), pidfd_open(2)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import time
+
+from rootless.errors import RootlessError
+from rootless.kernel.fds import Fd
+from rootless.kernel.process import pidfd_open, pidfd_send_signal
+from rootless.store import atomic, containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.store.layout import Roots
+
+KILL_SECONDS = 5.0
+YOUNG_SECONDS = 60.0
+
+
+class Orphan:
+    """An orphan that we have taken over: its lock is ours."""
+
+    def __init__(self, cid: str, lock: Fd) -> None:
+        self.cid = cid
+        self.lock = lock
+
+
+def kill_orphans(roots: Roots) -> list[Orphan]:
+    """Kill the processes of all orphans and keep their locks. Blocks: until they are gone"""
+    found = []
+    for cid in atomic.names_in(f"{roots.run}/{containers.CONTAINERS}"):
+        directory = containers.run_dir(roots, cid)
+        lock = _take(directory)
+        if lock is None:
+            continue
+        _kill(f"{directory}/child")
+        found.append(Orphan(cid, lock))
+    return found
+
+
+def clean_orphans(roots: Roots, orphans: list[Orphan]) -> None:
+    """Write down how the orphans ended, delete what --rm promised to delete, and their run directories.
+
+    Needs the user namespace. Blocks: for the disk
+    """
+    from rootless.mount.volumes import remove_all
+
+    for orphan in orphans:
+        found = containers.read(roots, orphan.cid)
+        if found is None or found.auto_remove:
+            if found is not None:
+                remove_all(roots, tuple(found.data.get("anonymous_volumes", ())))
+            containers.discard(roots, orphan.cid)
+        elif found.data.get("state", {}).get("status") == "running":
+            containers.finish(roots, found, 137, error="the supervisor died")
+        containers.discard_run_dir(roots, orphan.cid)
+        orphan.lock.close()
+
+
+def _take(directory: str) -> Fd | None:
+    """Take the lock of an orphan's run directory; None where somebody lives, or is just beginning."""
+    try:
+        lock = Fd(os.open(f"{directory}/lock", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        # The lock appears by rename when it is held already; without one for a minute its maker is dead.
+        try:
+            if time.time() - os.stat(directory).st_mtime < YOUNG_SECONDS:
+                return None
+            lock = Fd(os.open(f"{directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:
+            return None
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock
+
+
+def _kill(note: str) -> None:
+    pid = containers.noted_process(note)
+    if not pid:
+        return
+    try:
+        with pidfd_open(pid) as process:
+            if containers.noted_process(note) != pid:
+                return  # it ended before we held the descriptor, and the number may be another's
+            pidfd_send_signal(process, 9)
+            select.select([process.fileno()], [], [], KILL_SECONDS)
+    except RootlessError:
+        return
