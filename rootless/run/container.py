@@ -223,6 +223,8 @@ def _context(
     document = now.document(life.CREATING)
     inside = hooks.stage_ops("createContainer", of.create_container, document) if of else ()
     starting = hooks.stage_ops("startContainer", of.start_container, now.document(life.CREATED)) if of else ()
+    setgroups = maps.setgroups if maps else identity.may_setgroups()
+    wants_groups = bool(spec.process and spec.process.user.additional_gids)
     return LaunchContext(
         bundle=request.bundle.path,
         root_path=request.bundle.rootfs,
@@ -237,7 +239,8 @@ def _context(
         new_keyring="" if request.no_new_keyring else f"_ses.{request.id}",
         preserve_fds=request.preserve_fds,
         hard_limits=hard_limits() if spec.process and spec.process.rlimits else (),
-        setgroups=maps.setgroups if maps else identity.may_setgroups(),
+        setgroups=setgroups,
+        groups_kept=not setgroups and not wants_groups,
         tty_gid=identity.has_gid(maps, 5),
         hooks_outside=bool(of and (of.prestart or of.create_runtime or inside or starting)),
         hooks_inside=inside,
