@@ -46,13 +46,12 @@ def _in_background(argv: Sequence[str]) -> int:
     from rootless.kernel import fds, process
 
     reader, writer = fds.pipe()
-    words = launcher.command(NAME, "-f", "--ready-fd=3", *argv)
+    words = launcher.command(NAME, "--background", "--ready-fd=3", *argv)
     pid = process.spawn(words, fds={3: writer}, setsid=True)
     writer.close()
     if fds.read_all(reader, 1):
         return 0
     return process.wait_pid(pid) or 1
-
 
 
 if __name__ == "__main__":

@@ -94,6 +94,10 @@ class AttrPolicy:
         self._known_uids, self._known_gids = IdSpace(uid_map), IdSpace(gid_map)
         self._timeout = options.timeout
 
+    def known(self, override: tuple[int, int, int, int]) -> bool:
+        """Tell whether both ids of a recorded owner exist in our namespace."""
+        return override[0] in self._known_uids and override[1] in self._known_gids
+
     def fill(self, attr: Attributes, st: stat_result, nlink: int, override: tuple[int, int, int, int] | None) -> None:
         """Set everything but the inode number.
 
@@ -101,7 +105,7 @@ class AttrPolicy:
         would show 65534 and refuse writing, and a set-id bit would be another's.
         """
         mode, uid, gid, rdev = st.st_mode, st.st_uid, st.st_gid, st.st_rdev
-        if override is not None and override[0] in self._known_uids and override[1] in self._known_gids:
+        if override is not None and self.known(override):
             uid, gid = override[:2]
             kind = stat.S_IFMT(override[2])
             mode = override[2] if kind else override[2] | stat.S_IFMT(mode)

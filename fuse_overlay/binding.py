@@ -1,9 +1,9 @@
 """The one place that knows pyfuse3: importing it without its event loop, and turning its requests into plain calls.
 
-pyfuse3 imports trio, logging, threading, typing and others, which cost 190 ms and 17 MB, and of which a server that handles one
-request after another needs nothing: `load` puts small stand-ins into `sys.modules` while the import runs and takes them
-out again. The stand-in for trio has what pyfuse3's main loop touches. Nothing in it ever waits except for the next
-request, so each coroutine runs to its end at once; that is also what makes one request half the price of trio's.
+pyfuse3 imports trio, logging, threading, typing and others, which cost 190 ms and 17 MB, and of which a server that
+handles one request after another needs nothing: `load` puts small stand-ins into `sys.modules` while the import runs
+and takes them out again. The stand-in for trio has what pyfuse3's main loop touches. Nothing in it ever waits except for
+the next request, so each coroutine runs to its end at once; that also makes one request half the price of trio's.
 
 Source: pyfuse3 3.5 src/pyfuse3/{__init__.pyx,internal.pxi,_pyfuse3.py}; its asyncio.py replaces the loop the same way
 """
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 FUSE_ERROR_IO = 5
 REQUESTS = (
-    "lookup", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "open",
-    "read", "write", "release", "fsync", "opendir", "readdir", "releasedir", "fsyncdir", "statfs", "setxattr",
+    "lookup", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link",
+    "open", "read", "write", "release", "fsync", "opendir", "readdir", "releasedir", "fsyncdir", "statfs", "setxattr",
     "getxattr", "listxattr", "removexattr", "create",
 )  # fmt: skip
 # ENOSYS, and the kernel asks never again: permissions are its own business (default_permissions), closing does nothing.

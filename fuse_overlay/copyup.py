@@ -23,8 +23,19 @@ from fuse_overlay.nodes import Node
 from fuse_overlay.tree import UPPER, Tree
 from fuse_overlay.whiteouts import Workspace, rename_at
 from rootless.kernel.copying import Copier
+from rootless.spec.record import record
 
 _LOST = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EINVAL)
+
+
+@record
+class Owned:
+    """Owner, mode and (access, modification) times in nanoseconds that a copy gets."""
+
+    uid: int
+    gid: int
+    mode: int
+    times: tuple[int, int]
 
 
 class CopyUp:
@@ -61,7 +72,7 @@ class CopyUp:
         fd = -1
         try:
             fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
-            self._finish(fd, st, _read_xattrs(source))
+            self._finish(fd, self.owned(node, st), self._attributes(source))
             self._place(temporary, above, name)
         except BaseException:
             if fd >= 0:
@@ -166,7 +177,7 @@ class CopyUp:
             try:
                 if data:
                     self._copier.copy(Borrowed(source), Borrowed(fd), st.st_size)
-                self._finish(fd, st, _read_xattrs(source))
+                self._finish(fd, self.owned(node, st), self._attributes(source))
             except BaseException:
                 os.close(fd)
                 raise
@@ -187,22 +198,38 @@ class CopyUp:
         else:
             os.mknod(temporary, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work.fd)
         tree.chdir(directory)
-        attributes = _read_xattrs(name)
-        os.chown(temporary, st.st_uid, st.st_gid, dir_fd=work.fd, follow_symlinks=False)
+        attributes = self._attributes(name)
+        owned = self.owned(node, st)
+        os.chown(temporary, owned.uid, owned.gid, dir_fd=work.fd, follow_symlinks=False)
         if node.kind != stat.S_IFLNK:
-            os.chmod(temporary, stat.S_IMODE(st.st_mode), dir_fd=work.fd)
+            os.chmod(temporary, owned.mode, dir_fd=work.fd)
         tree.chdir(work.fd)
         _write_xattrs(temporary, attributes)
         os.utime(temporary, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=work.fd, follow_symlinks=False)
 
-    def _finish(self, fd: int, st: os.stat_result, attributes: list[tuple[bytes, bytes]]) -> None:
+    def owned(self, node: Node, st: os.stat_result) -> Owned:
+        """Return what the copy is to have: what the file has, or what is recorded for it (`read_overrides`)."""
+        uid, gid, mode = st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)
+        if self.tree.options.read_overrides:
+            recorded = self.tree.override(node)
+            if recorded is not None and self.tree.policy.known(recorded):
+                uid, gid, mode = recorded[0], recorded[1], stat.S_IMODE(recorded[2])
+        return Owned(uid, gid, mode, (st.st_atime_ns, st.st_mtime_ns))
+
+    def _attributes(self, where: int | bytes) -> list[tuple[bytes, bytes]]:
+        kept = _read_xattrs(where)
+        if self.tree.options.read_overrides:
+            kept = [(name, value) for name, value in kept if name not in names.OVERRIDES]
+        return kept
+
+    def _finish(self, fd: int, owned: Owned, attributes: list[tuple[bytes, bytes]]) -> None:
         """Give the open copy owner, mode, attributes and times."""
         own = os.fstat(fd)
-        if (own.st_uid, own.st_gid) != (st.st_uid, st.st_gid):
-            os.fchown(fd, st.st_uid, st.st_gid)
-        os.fchmod(fd, stat.S_IMODE(st.st_mode))
+        if (own.st_uid, own.st_gid) != (owned.uid, owned.gid):
+            os.fchown(fd, owned.uid, owned.gid)
+        os.fchmod(fd, owned.mode)
         _write_xattrs(fd, attributes)
-        os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+        os.utime(fd, ns=owned.times)
 
     def _place(self, temporary: bytes, above: int, name: bytes) -> None:
         with KeptTimes(above):

@@ -1,7 +1,7 @@
 """One layer directory on disk.
 
-Everything is opened component by component from the layer's own descriptor, each with O_NOFOLLOW, so no symbolic link in a
-layer can lead out of it. Lower layers are read with O_NOATIME: running a container leaves them untouched.
+Everything is opened component by component from the layer's own descriptor, each with O_NOFOLLOW, so no symbolic link
+in a layer can lead out of it. Lower layers are read with O_NOATIME: running a container leaves them untouched.
 
 Source: openat(2), fgetxattr(2)
 """
@@ -81,19 +81,17 @@ class Layer:
                 elif entry.is_symlink():
                     yield name, merge.OTHER
                 elif entry.is_file(follow_symlinks=False):
-                    if extended and self.is_whiteout(
-                        name, directory, os.stat(name, dir_fd=directory, follow_symlinks=False), extended=True
-                    ):
-                        yield name, merge.WHITEOUT
-                    else:
-                        yield name, merge.OTHER
+                    yield name, self._kind(name, directory) if extended else merge.OTHER
                 else:
-                    st = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                    yield name, merge.WHITEOUT if names.is_device_whiteout(st.st_mode, st.st_rdev) else merge.OTHER
+                    yield name, self._kind(name, directory, extended=False)
+
+    def _kind(self, name: bytes, directory: int, *, extended: bool = True) -> int:
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return merge.WHITEOUT if self.is_whiteout(name, directory, st, extended=extended) else merge.OTHER
 
     def is_whiteout(self, name: bytes, directory: int, st: os.stat_result, *, extended: bool) -> bool:
         """Tell whether *name*, whose stat values are *st*, is a whiteout."""
-        if st.st_rdev == 0 and stat.S_ISCHR(st.st_mode):
+        if names.is_device_whiteout(st.st_mode, st.st_rdev):
             return True
         if not extended or st.st_size or not stat.S_ISREG(st.st_mode):
             return False

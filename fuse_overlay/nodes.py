@@ -5,8 +5,8 @@ forgotten it, nothing below it is known and no descriptor is open. A directory h
 ancestors lead to it in every layer that it exists in: a directory with a lower part is never renamed. A file may have
 several names (hard links).
 
-Two indexes: by the number that the kernel uses, and by *key*, the place on disk (layer, device, inode), which tells that
-two names are links to one file. A file keeps its number when it is copied up; its key changes.
+Two indexes: by the number that the kernel uses, and by *key*, the place on disk (layer, device, inode), which tells
+that two names are links to one file. A file keeps its number when it is copied up; its key changes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Node:
     """One inode. Fields of directories are empty in files and the reverse."""
 
     __slots__ = (
-        "attr", "extra_links", "fds", "fresh", "gone", "handles", "ino", "keep", "key", "kids", "kind", "layer", "links",
-        "lookups", "lower", "misses", "parked", "pinned", "stack", "version", "whiteout_files", "xattrs",
+        "attr", "extra_links", "fds", "fresh", "gone", "handles", "ino", "keep", "key", "kids", "kind", "layer",
+        "links", "lookups", "lower", "misses", "parked", "pinned", "stack", "version", "whiteout_files", "xattrs",
     )  # fmt: skip
 
     def __init__(self, ino: int, key: int, kind: int, layer: int, attr: Attributes) -> None:

@@ -23,7 +23,7 @@ class FileOps(LookupOps):
     """Handlers; names and arguments are pyfuse3's."""
 
     def open(self, ino: int, flags: int, ctx: Any) -> Any:
-        """Open a regular file. For writing it is copied up, and opened for reading too: the write-back cache fills pages.
+        """Open a regular file. One for writing is copied up, and open for reading too: write-back caching fills pages.
 
         O_APPEND and O_DIRECT are the kernel's business.
         """

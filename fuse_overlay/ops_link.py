@@ -148,7 +148,7 @@ class LinkOps(DirOps):
     # ---- rename
 
     def rename(self, old_ino: int, old: bytes, new_ino: int, new: bytes, flags: int, ctx: Any) -> None:
-        """Move a name. A directory with a part in a lower layer cannot move: EXDEV, and mv(1) copies, as on kernel overlayfs."""
+        """Move a name. A directory with a part in a lower layer cannot: EXDEV, as on kernel overlayfs; mv(1) copies."""
         if flags & ~(NOREPLACE | EXCHANGE) or flags == NOREPLACE | EXCHANGE:
             raise OSError(errno.EINVAL, "unknown flags")
         old_parent, new_parent = self.tree.node(old_ino), self.directory(new_ino)

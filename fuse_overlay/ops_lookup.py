@@ -170,7 +170,7 @@ class LookupOps(Core):
     def place(self, node: Node, *, follow: bool = False) -> tuple[Any, dict[str, Any]]:
         """Return the first argument and the keywords with which the os functions reach *node* itself.
 
-        chmod knows no form that does not follow links: with *follow* that is left to the caller, who asks the kind first.
+        chmod has no form that does not follow links: *follow* leaves that to the caller, who asks the kind first.
         """
         if node.is_dir:
             return self.tree.dirfd(node, node.layer), {}

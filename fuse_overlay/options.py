@@ -1,7 +1,7 @@
 """The command line, with fuse-overlayfs's names: `-o lowerdir=A:B,upperdir=U,workdir=W[,...] MOUNTPOINT`.
 
-In a value `\\,` and `\\:` stand for the character itself and `\\\\` for a backslash; a backslash before anything else is
-one. Options that we do not know are warned about and ignored, as fuse-overlayfs does.
+In a value `\\,` and `\\:` stand for the character itself and `\\\\` for a backslash; before anything else it is one.
+Options that we do not know are warned about and ignored, as fuse-overlayfs does.
 
 Source: fuse-overlayfs(1)
 """
@@ -32,6 +32,7 @@ usage: {NAME} [-f] [-d] -o lowerdir=DIR[:DIR...][,upperdir=DIR,workdir=DIR][,OPT
        squash_to_root, squash_to_uid=N, squash_to_gid=N
                            show one owner for everything
        xattr_permissions=N read and keep owners and modes in extended attributes (2: user.containers.override_stat)
+       read_overrides      show the owners that lower layers record in such attributes
        static_nlink        directories have one link
        timeout=SECONDS     how long the kernel may believe names and attributes (default: until they change)
        writeback=0         no write-back caching; fsync=0 or volatile: never wait for the disk
@@ -76,6 +77,7 @@ class Options:
     squash_uid: int | None = None
     squash_gid: int | None = None
     xattr_permissions: int = 0
+    read_overrides: bool = False
     timeout: float = FOREVER_S
     readonly: bool = False
     writeback: bool = True
@@ -84,6 +86,7 @@ class Options:
     acl: bool = True
     static_nlink: bool = False
     foreground: bool = False
+    background: bool = False
     debug: bool = False
     help: bool = False
     version: bool = False
@@ -194,16 +197,23 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "-V": {"version": True},
     "--version": {"version": True},
     "-s": {},
+    "--background": {"foreground": True, "background": True},
 }
 _BARE: dict[str, dict[str, Any]] = {
     "debug": {"debug": True, "foreground": True},
     "ro": {"readonly": True},
     "squash_to_root": {"squash_uid": 0, "squash_gid": 0},
     "static_nlink": {"static_nlink": True},
+    "read_overrides": {"read_overrides": True},
     "volatile": {"fsync": False},
     "noacl": {"acl": False},
 }
-_SWITCHES = {"fsync": ("fsync", True), "sync": ("fsync", True), "writeback": ("writeback", True), "noxattrs": ("xattrs", False)}  # fmt: skip
+_SWITCHES = {
+    "fsync": ("fsync", True),
+    "sync": ("fsync", True),
+    "writeback": ("writeback", True),
+    "noxattrs": ("xattrs", False),
+}
 _NUMBERS = {"squash_to_uid": "squash_uid", "squash_to_gid": "squash_gid", "xattr_permissions": "xattr_permissions"}
 
 

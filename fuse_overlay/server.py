@@ -8,8 +8,8 @@
       ends: ENODEV (unmounted), exit-fd at its end,            ends: the same; on SIGTERM it unmounts first
             SIGTERM, SIGINT
 
-Data that programs wrote may still be in the kernel's write-back cache when we are asked to end. So we go on serving until
-the kernel says that the mount is gone, or nobody has asked anything for a while.
+Data that programs wrote may still be in the kernel's write-back cache when we are asked to end. So we go on serving
+until the kernel says that the mount is gone, or nobody has asked anything for a while.
 
 Source: fuse(4); libfuse lib/fuse_lowlevel.c (mount point /dev/fd/N)
 """
@@ -142,6 +142,11 @@ class Server:
                 os.close(self.options.ready_fd)
             except OSError:
                 pass
+        if self.options.background:
+            nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            for number in (0, 1, 2):
+                os.dup2(nothing, number)
+            os.close(nothing)
 
     def _sandbox(self) -> None:
         """Give up what serving does not need. A namespace where we are not root has nothing to give up."""

@@ -48,7 +48,7 @@ class Tree:
         self.layers = layers
         self.writable = UPPER in layers
         self.policy = AttrPolicy(options, uid_map, gid_map)
-        self.overrides = options.xattr_permissions != 0
+        self.overrides = options.xattr_permissions != 0 or options.read_overrides
         top = min(layers)
         self.table = NodeTable(layers[top].device, make_attr, self._close_all)
         self.max_open_dirs = max_open_dirs
@@ -304,7 +304,9 @@ class Tree:
         return bool(node.links) and self.stack(node.links[0][0])[-1:] != (node.layer,)
 
     def override(self, node: Node) -> tuple[int, int, int, int] | None:
-        """Return the owner and mode that an attribute of *node* records."""
+        """Return the owner and mode that an attribute of *node* records; copy-up of `read_overrides` has set them."""
+        if node.layer == UPPER and not self.options.xattr_permissions:
+            return None
         for name in names.OVERRIDES:
             try:
                 value = self.on_path(node, os.getxattr, name)
