@@ -51,7 +51,8 @@ class RootfsRequest:
 
     Shape: *store* is the data root, *links* names below <store>/l, base first; *scratch* is a directory of this
            container for the writable layer (diff, work, merged are made in it); *readonly* mounts no upper.
-           *uid_map* and *gid_map*, where given, are the container's ids in terms of ours
+           *uid_map* and *gid_map*, where given, are the container's ids in terms of ours; *squashed*: some layer
+           has owners that were recorded instead of set
     """
 
     store: str
@@ -62,6 +63,7 @@ class RootfsRequest:
     uid_map: IdMap | None = None
     gid_map: IdMap | None = None
     single: bool = False
+    squashed: bool = False
 
     @property
     def layer_paths(self) -> tuple[str, ...]:
