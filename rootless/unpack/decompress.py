@@ -29,6 +29,20 @@ class CompressionError(Exception):
     """The bytes are not what the media type says, or are cut off."""
 
 
+def detect(declared: str, start: bytes) -> str:
+    """Return the format that a blob has, by its first 512 bytes; what they do not tell is as *declared*.
+
+    Media types are wrong often enough (docker's legacy types, blobs that were recompressed) that podman looks, too.
+    """
+    if start[:3] == b"\x1f\x8b\x08":
+        return "gzip"
+    if start[:4] == b"\x28\xb5\x2f\xfd" or (start[1:4] == b"\x2a\x4d\x18" and start[:1] >= b"\x50"):
+        return "zstd"  # a frame, or a skippable frame before it
+    if start[257:262] == b"ustar":
+        return ""
+    return declared
+
+
 def decompressor(name: str) -> Decompressor:
     """Return a new decompressor for one of FORMATS; "" is none.
 

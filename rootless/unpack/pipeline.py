@@ -110,6 +110,8 @@ class Unpack:
         if not slot.needed or slot.opened:
             raise InternalError(f"layer {index} is not waiting to be unpacked")
         slot.opened = True
+        if slot.ready.is_set():  # another attempt
+            slot.ready = trio.Event()
         path = self._staging.make_dir(f"tree-{index}")
         sink = LayerSink(slot, self._slots[:index], path)
         try:
@@ -121,7 +123,6 @@ class Unpack:
                 # The next attempt needs an empty directory, and the name belongs to the dead worker's tree.
                 os.rename(path, f"{path}.{layers.new_link()}")
                 slot.opened = False
-                slot.ready = trio.Event()
 
     def staged(self) -> tuple[StagedLayer, ...]:
         """Return the layers that were unpacked, base first, for layers.commit."""

@@ -22,7 +22,7 @@ from rootless.proto import changeset, tar
 from rootless.spec import jsontext
 from rootless.store import merged
 from rootless.unpack import ownership
-from rootless.unpack.decompress import CompressionError, decompressor
+from rootless.unpack.decompress import CompressionError, decompressor, detect
 from rootless.unpack.extract import Extractor
 from rootless.unpack.finish import finish
 
@@ -130,9 +130,13 @@ class Worker:
 
 
 def _pieces(blob: Fd, compression: str) -> Iterator[bytes]:
-    stream = decompressor(compression)
-    while data := os.read(blob.fileno(), _READ_BYTES):
+    data = b""
+    while len(data) < tar.BLOCK and (more := os.read(blob.fileno(), _READ_BYTES)):
+        data += more
+    stream = decompressor(detect(compression, data))
+    while data:
         yield from stream.feed(data)
+        data = os.read(blob.fileno(), _READ_BYTES)
     stream.end()
 
 
