@@ -200,9 +200,7 @@ def _program_help() -> str:
 
 def _unknown_in_group(group: str, verb: str) -> None:
     if verb in LATER_IN_GROUP.get(group, ()):
-        raise UsageError(
-            f"`rootless {group} {verb}` is not there yet: podman has this command, rootless does not"
-        )
+        raise UsageError(f"`rootless {group} {verb}` is not there yet: podman has this command, rootless does not")
     raise UsageError(
         f"unrecognized command `rootless {group} {verb}`\nTry 'rootless {group} --help' for more information"
     )

@@ -23,7 +23,7 @@ from rootless.plan.options import (
 
 PODMAN = (Path(__file__).parent / "podman-4.3.1-run-flags.txt").read_text().split()
 FILES = {
-    "/env": "A=1\n#c\n  B=2 \n\nC\nD=\"q\"\nHOM*\r\n",
+    "/env": 'A=1\n#c\n  B=2 \n\nC\nD="q"\nHOM*\r\n',
     "/badenv": "=x\n",
     "/labels": "a=b\n# c\nd\n",
     "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000:Me:/home/me:/bin/zsh\n",
@@ -91,7 +91,7 @@ CHANGES = {
     "userns": "keep-id", "uts": "host", "variant": "v8", "volume": "/a:/b", "workdir": "/x",
 }  # fmt: skip
 # flags whose only working values are what happens anyway, or that are about something which never happens
-WITHOUT_EFFECT = {"cgroups": "disabled", "disable-content-trust": "true", "log-driver": "none", "no-healthcheck": "true",
+WITHOUT_EFFECT = {"cgroups": "disabled", "disable-content-trust": "true", "log-driver": "none", "no-healthcheck": "1",
                   "restart": "no", "sdnotify": "ignore", "seccomp-policy": "default", "systemd": "false"}  # fmt: skip
 
 
@@ -112,9 +112,17 @@ def test_flags_that_say_what_happens_anyway(flag: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "field", "value"),
     [
-        (["--env-file", "/env", "x"], "env", (("A", "1"), ("B", "2 "), ("C", "c"), ("D", '"q"'), ("HOME", "/home/me"), ("HOMER", "h"))),
+        (
+            ["--env-file", "/env", "x"],
+            "env",
+            (("A", "1"), ("B", "2 "), ("C", "c"), ("D", '"q"'), ("HOME", "/home/me"), ("HOMER", "h")),
+        ),
         (["-e", "A", "-e", "C", "-e", "B=", "-e", "D=a=b", "x"], "env", (("C", "c"), ("B", ""), ("D", "a=b"))),
-        (["--env-file", "/env", "-e", "A=2", "x"], "env", (("A", "2"), ("B", "2 "), ("C", "c"), ("D", '"q"'), ("HOME", "/home/me"), ("HOMER", "h"))),
+        (
+            ["--env-file", "/env", "-e", "A=2", "x"],
+            "env",
+            (("A", "2"), ("B", "2 "), ("C", "c"), ("D", '"q"'), ("HOME", "/home/me"), ("HOMER", "h")),
+        ),
         (["x"], "proxy_env", (("http_proxy", "http://p"), ("no_proxy", "n"))),
         (["--label-file", "/labels", "-l", "e=f", "x"], "labels", (("a", "b"), ("d", ""), ("e", "f"))),
         (["--entrypoint", '["a","b"]', "x"], "entrypoint", ("a", "b")),
@@ -122,24 +130,53 @@ def test_flags_that_say_what_happens_anyway(flag: str) -> None:
         (["--entrypoint", "", "x"], "entrypoint", ("",)),
         (["--entrypoint", "[]", "x"], "entrypoint", ()),
         (["x"], "entrypoint", None),
-        (["--ulimit", "nofile=10:20", "--ulimit", "core=-1", "x"], "ulimits", (UlimitRequest("nofile", 10, 20), UlimitRequest("core", -1, -1))),
+        (
+            ["--ulimit", "nofile=10:20", "--ulimit", "core=-1", "x"],
+            "ulimits",
+            (UlimitRequest("nofile", 10, 20), UlimitRequest("core", -1, -1)),
+        ),
         (["--ulimit", "host", "--ulimit", "nofile=5", "x"], "ulimits", (UlimitRequest("nofile", 5, 5),)),
         (["--ulimit", "host", "x"], "ulimits", (UlimitRequest("nofile", 1024, -1),)),
         (["--shm-size", "1.5g", "x"], "shm_size", 3 << 29),
         (["--net", "none", "x"], "network", NetworkRequest("none")),
-        (["--network", "slirp4netns:mtu=1500,cidr=10.0.3.0/24", "x"], "network", NetworkRequest("private", ("mtu=1500", "cidr=10.0.3.0/24"))),
-        (["-p", "8080:80", "-p", "127.0.0.1::53/udp", "x"], "publish", (PortRange("", 8080, 80), PortRange("127.0.0.1", 0, 53, 1, "udp"))),
-        (["--device", "/dev/fuse", "--device", "/dev/null:/dev/x:r", "--device", "/dev/zero:rw", "x"], "devices",
-         (DeviceRequest("/dev/fuse", "/dev/fuse"), DeviceRequest("/dev/null", "/dev/x", "r"), DeviceRequest("/dev/zero", "/dev/zero", "rw"))),
-        (["-v", "./a:/b:ro,Z", "-v", "~/c:/d", "-v", "n:/e:U", "x"], "volumes",
-         (VolumeRequest("bind", "/cwd/a", "/b", ("ro",), False, False), VolumeRequest("bind", "/home/me/c", "/d", (), False, False),
-          VolumeRequest("volume", "n", "/e", (), True, True))),
-        (["--tmpfs", "/t", "--tmpfs", "/t:size=1m,ro", "x"], "volumes", (VolumeRequest("tmpfs", "", "/t", ("size=1m", "ro")),)),
+        (
+            ["--network", "slirp4netns:mtu=1500,cidr=10.0.3.0/24", "x"],
+            "network",
+            NetworkRequest("private", ("mtu=1500", "cidr=10.0.3.0/24")),
+        ),
+        (
+            ["-p", "8080:80", "-p", "127.0.0.1::53/udp", "x"],
+            "publish",
+            (PortRange("", 8080, 80), PortRange("127.0.0.1", 0, 53, 1, "udp")),
+        ),
+        (
+            ["--device", "/dev/fuse", "--device", "/dev/null:/dev/x:r", "--device", "/dev/zero:rw", "x"],
+            "devices",
+            (
+                DeviceRequest("/dev/fuse", "/dev/fuse"),
+                DeviceRequest("/dev/null", "/dev/x", "r"),
+                DeviceRequest("/dev/zero", "/dev/zero", "rw"),
+            ),
+        ),
+        (
+            ["-v", "./a:/b:ro,Z", "-v", "~/c:/d", "-v", "n:/e:U", "x"],
+            "volumes",
+            (
+                VolumeRequest("bind", "/cwd/a", "/b", ("ro",), False, False),
+                VolumeRequest("bind", "/home/me/c", "/d", (), False, False),
+                VolumeRequest("volume", "n", "/e", (), True, True),
+            ),
+        ),
+        (
+            ["--tmpfs", "/t", "--tmpfs", "/t:size=1m,ro", "x"],
+            "volumes",
+            (VolumeRequest("tmpfs", "", "/t", ("size=1m", "ro")),),
+        ),
         (["--platform", "linux/arm/v7", "x"], "variant", "v7"),
         (["--pull", "ALWAYS", "x"], "pull", "always"),
         (["x", "-it", "--rm"], "command", ("-it", "--rm")),
     ],
-)  # fmt: skip
+)
 def test_values(argv: list[str], field: str, value: Any) -> None:
     assert getattr(options(*argv), field) == value
 
@@ -173,18 +210,33 @@ def test_security_options() -> None:
         (["--add-host", "x:y"], 'invalid IP address in add-host: "y"'),
         (["--dns", "x"], "x is not an ip address"),
         (["--dns", "1.1.1.1", "--network", "none"], "conflicting options: dns and the network mode: none"),
-        (["--network", "a", "--network", "b"], "cannot set multiple networks without bridge network mode, selected mode a: invalid argument"),
+        (
+            ["--network", "a", "--network", "b"],
+            "cannot set multiple networks without bridge network mode, selected mode a: invalid argument",
+        ),
         (["--platform", "linux", "--arch", "amd64"], "--platform option can not be specified with --arch or --os"),
         (["--pull", "frob"], 'unsupported pull policy "frob"'),
-        (["--name", "a b"], "running container create option: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"),
+        (
+            ["--name", "a b"],
+            "running container create option: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument",
+        ),
         (["--stop-signal", "FOO"], "invalid signal: FOO"),
         (["--stop-signal", "99"], "valid signals are 1 through 64"),
         (["--umask", "99"], "running container create option: invalid umask string 99: invalid argument"),
         (["--pid", "frob"], "unrecognized namespace mode frob passed"),
-        (["--pid", "container:x"], "--pid container:x is not supported: joining the namespace of another container is not there yet"),
-        (["--ulimit", "x"], 'ulimit option "x" requires name=SOFT:HARD, failed to be parsed: invalid ulimit argument: x'),
-        (["--ulimit", "nofile=2:1"], 'ulimit option "nofile=2:1" requires name=SOFT:HARD, failed to be parsed: '
-                                     "ulimit soft limit must be less than or equal to hard limit: 2 > 1"),
+        (
+            ["--pid", "container:x"],
+            "--pid container:x is not supported: joining the namespace of another container is not there yet",
+        ),
+        (
+            ["--ulimit", "x"],
+            'ulimit option "x" requires name=SOFT:HARD, failed to be parsed: invalid ulimit argument: x',
+        ),
+        (
+            ["--ulimit", "nofile=2:1"],
+            'ulimit option "nofile=2:1" requires name=SOFT:HARD, failed to be parsed: '
+            "ulimit soft limit must be less than or equal to hard limit: 2 > 1",
+        ),
         (["--shm-size", "x"], "unable to translate --shm-size: invalid size: 'x'"),
         (["--device", "/dev/null:/dev/x:q"], "invalid device mode: q"),
         (["--sysctl", "x"], "x is invalid, sysctl values must be in the form of KEY=VALUE"),
@@ -192,8 +244,14 @@ def test_security_options() -> None:
         (["--image-volume", "foo"], 'invalid image volume mode "foo" required value: bind, tmpfs, ignore'),
         (["--security-opt", "foo"], 'invalid --security-opt 1: "foo"'),
         (["--security-opt", "foo=bar"], 'invalid --security-opt 2: "foo=bar"'),
-        (["--security-opt", "apparmor=foo"], 'apparmor profile "foo" specified, but Apparmor is not enabled on this system'),
-        (["--group-add", "keep-groups,1"], "the '--group-add keep-groups' option is not allowed with any other --group-add options"),
+        (
+            ["--security-opt", "apparmor=foo"],
+            'apparmor profile "foo" specified, but Apparmor is not enabled on this system',
+        ),
+        (
+            ["--group-add", "keep-groups,1"],
+            "the '--group-add keep-groups' option is not allowed with any other --group-add options",
+        ),
         (["--expose", "x"], 'invalid range format for --expose: x: strconv.ParseUint: parsing "x": invalid syntax'),
         (["--oom-score-adj", "2000"], 'invalid value "2000" for --oom-score-adj: must be between -1000 and 1000'),
         (["--restart", "always"], "--restart always is not supported: restart policies are not there yet; only no is"),
@@ -201,7 +259,7 @@ def test_security_options() -> None:
         (["-v", "/a:/x", "--mount", "type=tmpfs,dst=/x"], "/x: duplicate mount destination"),
         (["--no-hosts", "--add-host", "a:1.2.3.4"], "--no-hosts and --add-host cannot be set together"),
     ],
-)  # fmt: skip
+)
 def test_wrong_values(argv: list[str], message: str) -> None:
     assert refused(*argv, "image") == message
 

@@ -54,12 +54,18 @@ def test_no_verb(capsys: Captured) -> None:
             "Error: unrecognized command `rootless imges`\n\nDid you mean this?\n\timages\n\timage\n\n"
             "Try 'rootless --help' for more information\n",
         ),
-        (["image", "frob"], "Error: unrecognized command `rootless image frob`\nTry 'rootless image --help' for more information\n"),
+        (
+            ["image", "frob"],
+            "Error: unrecognized command `rootless image frob`\nTry 'rootless image --help' for more information\n",
+        ),
         (["ps"], "Error: `rootless ps` is not there yet: podman has this command, rootless does not\n"),
-        (["image", "prune"], "Error: `rootless image prune` is not there yet: podman has this command, rootless does not\n"),
+        (
+            ["image", "prune"],
+            "Error: `rootless image prune` is not there yet: podman has this command, rootless does not\n",
+        ),
         (["--frob"], "Error: unknown flag: --frob\nhint: see 'rootless --help'\n"),
     ],
-)  # fmt: skip
+)
 def test_verbs_that_are_not_there(argv: list[str], message: str, capsys: Captured) -> None:
     assert program.main(argv) == 125
     assert capsys.readouterr().err == message

@@ -73,9 +73,15 @@ def test_forms_of_flags(argv: list[str], values: dict[str, list[str]], args: tup
         (["--env"], "flag needs an argument: --env"),
         (["--=x"], "bad flag syntax: --=x"),
         (["---x"], "bad flag syntax: ---x"),
-        (["--tty=maybe"], 'invalid argument "maybe" for "-t, --tty" flag: strconv.ParseBool: parsing "maybe": invalid syntax'),
+        (
+            ["--tty=maybe"],
+            'invalid argument "maybe" for "-t, --tty" flag: strconv.ParseBool: parsing "maybe": invalid syntax',
+        ),
         (["-n", "x"], 'invalid argument "x" for "-n, --number" flag: strconv.ParseInt: parsing "x": invalid syntax'),
-        (["--retries=-1"], 'invalid argument "-1" for "--retries" flag: strconv.ParseUint: parsing "-1": invalid syntax'),
+        (
+            ["--retries=-1"],
+            'invalid argument "-1" for "--retries" flag: strconv.ParseUint: parsing "-1": invalid syntax',
+        ),
         (
             ["--number", "99999999999999999999"],
             'invalid argument "99999999999999999999" for "-n, --number" flag: '
@@ -84,7 +90,7 @@ def test_forms_of_flags(argv: list[str], values: dict[str, list[str]], args: tup
         (["--share=q"], 'invalid argument "q" for "--share" flag: strconv.ParseFloat: parsing "q": invalid syntax'),
         (["--later", "1", "x"], "--later is not supported: it is not there yet"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_parse(argv: list[str], message: str) -> None:
     with pytest.raises(FlagError) as caught:
         read(*argv)

@@ -63,9 +63,13 @@ def test_without_files() -> None:
         ("0:nogrp", (), "unable to find group nogrp: no matching entries in group file"),
         ("99999999999", (), "uids and gids must be in range 0-2147483647"),
         ("0:99999999999", (), "uids and gids must be in range 0-2147483647"),
-        ("", ("nogrp",), "looking up supplemental groups: unable to find group nogrp: no matching entries in group file"),
+        (
+            "",
+            ("nogrp",),
+            "looking up supplemental groups: unable to find group nogrp: no matching entries in group file",
+        ),
     ],
-)  # fmt: skip
+)
 def test_unknown_users(user: str, added: tuple[str, ...], message: str) -> None:
     with pytest.raises(RootlessError) as caught:
         resolve(user, added, PASSWD, GROUP)

@@ -17,10 +17,19 @@ from rootless.plan.options import VolumeRequest
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("0", 0), ("100", 100), ("1b", 1), ("1k", 1024), ("64m", 64 << 20), ("64MB", 64 << 20), ("10kib", 10240),
-        ("1.5g", 3 << 29), ("1 m", 1 << 20), ("1t", 1 << 40), ("2p", 2 << 50),
+        ("0", 0),
+        ("100", 100),
+        ("1b", 1),
+        ("1k", 1024),
+        ("64m", 64 << 20),
+        ("64MB", 64 << 20),
+        ("10kib", 10240),
+        ("1.5g", 3 << 29),
+        ("1 m", 1 << 20),
+        ("1t", 1 << 40),
+        ("2p", 2 << 50),
     ],
-)  # fmt: skip
+)
 def test_sizes(text: str, number: int) -> None:
     assert values.size(text) == number
 
@@ -45,7 +54,7 @@ def test_addresses_are_known(text: str) -> None:
 @given(st.text("0123456789abcdef:.", max_size=20))
 def test_addresses_as_the_standard_library_sees_them(text: str) -> None:
     try:
-        version = ipaddress.ip_address(text).version
+        version: int = ipaddress.ip_address(text).version
     except ValueError:
         version = 0
     assert values.ip_version(text) == version
@@ -142,18 +151,22 @@ def read_mount(text: str) -> VolumeRequest:
         ("type=bind,src=/a,dst=/x", VolumeRequest("bind", "/a", "/x", (), False, False)),
         ("type=bind,source=rel,target=/x,ro", VolumeRequest("bind", "/cwd/rel", "/x", ("ro",), False, False)),
         ("type=bind,src=/a,dst=/x,ro=false", VolumeRequest("bind", "/a", "/x", ("rw",), False, False)),
-        ("type=bind,src=/a,dst=/x,readonly=true,bind-propagation=rslave",
-         VolumeRequest("bind", "/a", "/x", ("ro", "rslave"), False, False)),
+        (
+            "type=bind,src=/a,dst=/x,readonly=true,bind-propagation=rslave",
+            VolumeRequest("bind", "/a", "/x", ("ro", "rslave"), False, False),
+        ),
         ("type=bind,src=/a,dst=/x,bind-nonrecursive,U", VolumeRequest("bind", "/a", "/x", ("bind",), True, False)),
         ("type=bind,dst=/x", VolumeRequest("bind", "/x", "/x", (), False, False)),
         ("type=volume,dst=/x", VolumeRequest("volume", "", "/x")),
         ("type=volume,src=v,dst=/x,consistency=delegated", VolumeRequest("volume", "v", "/x")),
-        ("type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700,notmpcopyup",
-         VolumeRequest("tmpfs", "", "/x", ("size=1m", "mode=700"), False, False)),
+        (
+            "type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700,notmpcopyup",
+            VolumeRequest("tmpfs", "", "/x", ("size=1m", "mode=700"), False, False),
+        ),
         ("type=devpts,dst=/x,gid=5", VolumeRequest("devpts", "", "/x", ("gid=5",))),
         ('type=bind,"src=/a,b",dst=/x', VolumeRequest("bind", "/a,b", "/x", (), False, False)),
     ],
-)  # fmt: skip
+)
 def test_mounts(text: str, request_: VolumeRequest) -> None:
     assert read_mount(text) == request_
 
@@ -179,11 +192,14 @@ def test_mounts(text: str, request_: VolumeRequest) -> None:
         ),
         ("type=volume,src=v,dst=/x,nocopy", "nocopy: invalid mount option"),
         ("type=bind,src=/a,dst=/x,bind-propagation=foo", 'invalid option type "foo"'),
-        ("type=bind,src=/a,dst=/x,relabel=foo", "relabel mount option must be 'private' or 'shared': invalid mount option"),
+        (
+            "type=bind,src=/a,dst=/x,relabel=foo",
+            "relabel mount option must be 'private' or 'shared': invalid mount option",
+        ),
         ("type=bind,src=,dst=/x", "host directory cannot be empty: must provide an argument for option"),
         ("type=image,src=x,dst=/x", "--mount type=image is not supported yet"),
     ],
-)  # fmt: skip
+)
 def test_wrong_mounts(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_mount(text)
