@@ -88,6 +88,11 @@ class _Lib:
         flags_: int,
         /,
     ) -> int: ...
+    def rl_clone3_empty(
+        self,
+        size_bytes_: int,
+        /,
+    ) -> int: ...
     def rl_setns(
         self,
         fd_: int,

@@ -24,6 +24,7 @@ int rl_move_mount(int from_dfd, const char *from_path, int to_dfd, const char *t
 int rl_mount_setattr(int dfd, const char *path, unsigned flags, uint64_t set, uint64_t clr, uint64_t propagation,
                      int userns_fd);
 int rl_unshare(int flags);
+int rl_clone3_empty(size_t size_bytes);
 int rl_setns(int fd, int flags);
 int rl_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 int rl_pidfd_open(int pid, unsigned flags);
@@ -173,6 +174,8 @@ static int rl_mount_setattr(int dfd, const char *p, unsigned flags, uint64_t set
 	struct { uint64_t set, clr, propagation, userns_fd; } attr = { set, clr, propagation, (uint64_t)userns_fd };
 	RET(syscall(SYS_mount_setattr, dfd, p, flags, &attr, sizeof attr));
 }
+/* -EINVAL where the call exists: an empty request is invalid. */
+static int rl_clone3_empty(size_t size) { RET(syscall(SYS_clone3, NULL, size)); }
 static int rl_unshare(int flags) { RET(syscall(SYS_unshare, flags)); }
 static int rl_setns(int fd, int flags) { RET(syscall(SYS_setns, fd, flags)); }
 static int rl_prctl(int o, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
