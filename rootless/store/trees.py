@@ -11,17 +11,15 @@ import os
 from rootless.kernel.fds import Fd
 from rootless.store import atomic
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEPTH = 128
+_DEEP = ".rootless-deep-"
 
 
 def remove_tree(path: str) -> None:
     """Delete *path* and everything below it; nothing there is no error. Links are deleted, never followed.
 
-    Without recursion and with one open directory for each level, so that depth costs descriptors, not stack.
+    Without recursion, and with a bounded number of open directories, however deep the tree is.
 
     Raises: StoreError
     """
@@ -54,24 +52,30 @@ def remove_at(directory: Fd, name: str) -> None:
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
     # (directory, its name in the one above, its subdirectories that are still to do)
-    stack: list[tuple[int, str, Iterator[str]]] = []
+    stack: list[tuple[int, str, list[str]]] = []
     try:
         stack.append(_empty(parent, name))
         while stack:
             here, own_name, rest = stack[-1]
-            child = next(rest, None)
-            if child is not None:
-                stack.append(_empty(here, child))
+            if not rest:
+                os.close(here)
+                stack.pop()
+                os.rmdir(own_name, dir_fd=stack[-1][0] if stack else parent)
                 continue
-            os.close(here)
-            stack.pop()
-            os.rmdir(own_name, dir_fd=stack[-1][0] if stack else parent)
+            child = rest.pop()
+            if len(stack) < _DEPTH:
+                stack.append(_empty(here, child))
+            else:
+                # An image may nest deeper than we may have descriptors: go on with the rest from the top.
+                moved = f"{_DEEP}{os.urandom(8).hex()}"
+                os.rename(child, moved, src_dir_fd=here, dst_dir_fd=stack[0][0])
+                stack[0][2].append(moved)
     finally:
         for here, _, _ in stack:
             os.close(here)
 
 
-def _empty(parent: int, name: str) -> tuple[int, str, Iterator[str]]:
+def _empty(parent: int, name: str) -> tuple[int, str, list[str]]:
     """Open a directory, delete what is not a directory in it, and return what is."""
     try:
         here = os.open(name, _DIRECTORY, dir_fd=parent)
@@ -95,4 +99,4 @@ def _empty(parent: int, name: str) -> tuple[int, str, Iterator[str]]:
     except BaseException:
         os.close(here)
         raise
-    return here, name, iter(directories)
+    return here, name, directories
