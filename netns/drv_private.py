@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 WHO = "the network process"
 CONTROL_FD = 3
 _LOG_BYTES = 4096
+_ECONNRESET = 104
 _HINT_BUILD = "install libslirp-dev and install rootless again with its extra `net`, or use --network none or host"
 _HINT_SLOW = "the machine may be overloaded: try again"
 _LOST = "no private network here, the container gets none ({})"
@@ -144,7 +145,13 @@ def receive(control: Fd, pidfd: Fd | None, log: Fd, timeout_ms: int) -> bytes:
     while True:
         ready = poll.poll(max(0, int((deadline - time.monotonic()) * 1000) + 1))
         if any(number == control.fileno() for number, _ in ready):
-            data, _ = fds.recv_fds(control)
+            try:
+                data, _ = fds.recv_fds(control)
+            except KernelError as error:
+                if error.errno != _ECONNRESET:
+                    raise
+                # It ended with a message of ours unread. That is reported first, once; its own last message follows.
+                continue
             if data:
                 return data
         if ready:

@@ -339,13 +339,16 @@ int rl_net_run(rl_net *net, int tap, const int *watched, int count)
 		if (n < 0 && errno != EINTR) return -errno;
 		bool interrupted = n < 0;
 		net->counts.turns++;
-		if (!interrupted && (net->fds[at_tap].revents & POLLIN)) {
+		/* Before the frames: this is where libslirp looks at the clock, and with a clock that stands at 0 it takes
+		 * an address of the name server that it never read for a fresh one. */
+		slirp_pollfds_poll(net->slirp, interrupted, get_events, net);
+		short at_door = interrupted ? 0 : net->fds[at_tap].revents;
+		if (at_door & POLLIN) {
 			int result = take_frames(net);
 			if (result < 0) return result;
-		} else if (!interrupted && (net->fds[at_tap].revents & (POLLERR | POLLHUP | POLLNVAL))) {
+		} else if (at_door & (POLLERR | POLLHUP | POLLNVAL)) {
 			return -ENODEV;
 		}
-		slirp_pollfds_poll(net->slirp, interrupted, get_events, net);
 		run_timers(net);
 		if (interrupted) return 0;
 		int ready = 0;
