@@ -97,13 +97,23 @@ def create(
     created: Created | None = None
     console: Fd | None = None
     warnings = list(plan.warnings)
+    early: list[tuple[Message, list[Fd]]] = []
+    cloned_at = [op.kind for op in plan.ops].index("CLONE")
     pid = 0
     try:
         while True:
-            data, fds = recv_fds(sync, MESSAGE_BYTES, 1)
-            if not data:
-                raise PeerGone("the stage", f"while {handshake.phase}")
-            action = handshake.receive(decode_message(data))
+            if early and pid:
+                message, fds = early.pop(0)
+            else:
+                data, fds = recv_fds(sync, MESSAGE_BYTES, 1)
+                if not data:
+                    raise PeerGone("the stage", f"while {handshake.phase}")
+                message = decode_message(data)
+                if not pid and message.op > cloned_at:
+                    # The container's process can be quicker than the helper that says its pid.
+                    early.append((message, fds))
+                    continue
+            action = handshake.receive(message)
             if action.do == "pid":
                 pid = action.value
                 pidfd = fds.pop() if fds else pidfd_open(pid)
