@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posix
 
-from netns import netlink, resolv
+from netns import resolv
 from netns.config import NetConfig, expand, make_config
 from netns.driver import choose
 from rootless.errors import RootlessError, StoreError, UsageError
@@ -19,19 +19,16 @@ from rootless.kernel.fds import Fd
 from rootless.kernel.paths import read_in_root
 from rootless.kernel.seccomp import program_for
 from rootless.kernel.undo import Undo
-from rootless.mount import hostparts, volumes
 from rootless.mount.driver import RootfsMount, RootfsRequest, detached_directory, open_root
 from rootless.plan.translate import Surroundings, Translation, translate
 from rootless.plan.userns import parse_mode
 from rootless.run.create import hard_limits
 from rootless.spec.record import record, replace
 from rootless.store import containers, images, layout
-from rootless.store.volumes import volumes_dir
 from rootless.supervise.first import run_first
 from rootless.supervise.launch import Launched, LaunchRequest, launch
 from rootless.supervise.names import random_name
 from rootless.supervise.orphans import clean_orphans, kill_orphans
-from rootless.supervise.tmpfs import prepared_tmpfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -247,7 +244,7 @@ def _around(
     if not options.no_hosts:
         hosts_text = resolv.hosts_file(
             net, _host_text("/etc/hosts"), add=options.add_hosts, names=(hostname, name),
-            host_address=netlink.host_address() if net.mode == "private" else "",
+            host_address=_host_address() if net.mode == "private" else "",
         )  # fmt: skip
     dns = resolv.DnsOptions(options.dns, options.dns_search, options.dns_options)
     resolv_text = resolv.resolv_conf(net, dns, _host_text("/etc/resolv.conf"), _host_text(RESOLVED_CONF))
@@ -259,7 +256,7 @@ def _around(
         name=name,
         root_path=f"{run_dir}/root",
         files_dir=run_dir,
-        volumes_dir=volumes_dir(roots),
+        volumes_dir=f"{roots.data}/volumes",
         read_file=lambda path: read_in_root(rootfs.fd, path.encode()),
         new_volume=containers.new_id,
         image_name=image.names[0] if image and image.names else "",
@@ -267,15 +264,65 @@ def _around(
         host_name=posix.uname().nodename,
         hosts=hosts_text,
         resolv_conf=resolv_text,
-        localtime=hostparts.read_zone(options.tz),
+        localtime=_zone(options.tz),
         uid_map=uids,
         gid_map=gids,
         inner_uids=plan.inner_uids.triples() if plan.inner_uids else (),
         inner_gids=plan.inner_gids.triples() if plan.inner_gids else (),
         default_user=user,
         hard_limits=hard_limits(),
-        host_devices=hostparts.device_nodes(usable=True) if options.privileged else (),
+        host_devices=_host_devices() if options.privileged else (),
     )
+
+
+# Imported where they are needed only: what most runs do without shall cost them nothing.
+
+
+def _host_address() -> str:
+    from netns.netlink import host_address
+
+    return host_address()
+
+
+def _zone(name: str) -> bytes | None:
+    if not name:
+        return None
+    from rootless.mount.hostparts import read_zone
+
+    return read_zone(name)
+
+
+def _host_devices() -> tuple[str, ...]:
+    from rootless.mount.hostparts import device_nodes
+
+    return device_nodes(usable=True)
+
+
+def _prepared_volumes(p: Prepared, owner: tuple[int, int]) -> tuple[str, ...]:
+    """Make what -v, --mount and the image's VOLUMEs ask for; return the names of new anonymous volumes."""
+    t = p.translation
+    if not t.volumes and not t.binds:
+        return ()
+    from rootless.mount import volumes
+
+    volumes.check_binds(t.binds)
+    return volumes.prepare(p.roots, t.volumes, t.binds, p.rootfs.fd, owner, p.cid)
+
+
+def _remove_volumes(roots: Roots, names: tuple[str, ...]) -> None:
+    if names:
+        from rootless.mount.volumes import remove_all
+
+        remove_all(roots, names)
+
+
+def _prepared_tmpfs(p: Prepared) -> tuple[tuple[str, Fd], ...]:
+    spec = p.translation.spec
+    if not any(["tmpcopyup" in mount.options for mount in spec.mounts]):
+        return ()
+    from rootless.supervise.tmpfs import prepared_tmpfs
+
+    return prepared_tmpfs(spec, p.rootfs.fd)
 
 
 RESOLVED_CONF = "/run/systemd/resolve/resolv.conf"
@@ -298,11 +345,10 @@ def _start(
         inner_uids.lookup(t.user.uid) if inner_uids else t.user.uid,
         inner_gids.lookup(t.user.gid) if inner_gids else t.user.gid,
     )
-    volumes.check_binds(t.binds)
-    anonymous = volumes.prepare(p.roots, t.volumes, t.binds, p.rootfs.fd, (owner[0] or 0, owner[1] or 0), p.cid)
+    anonymous = _prepared_volumes(p, (owner[0] or 0, owner[1] or 0))
 
     with Undo() as first:
-        first.push(lambda: volumes.remove_all(p.roots, anonymous))
+        first.push(lambda: _remove_volumes(p.roots, anonymous))
         container = containers.Container(p.cid, p.name, describe(options, p, anonymous))
         containers.create(p.roots, container)
         first.push(lambda: containers.discard(p.roots, p.cid))
@@ -314,7 +360,7 @@ def _start(
             interactive=options.interactive, tty=options.tty, sig_proxy=options.sig_proxy, reaper=t.reaper,
             cwd_make=t.cwd_make, setgroups=plan.setgroups, tty_gid=gids.lookup(5) is not None,
             nested=inner_uids is not None, owner=owner[0], timeout_seconds=options.timeout,
-            prepared=prepared_tmpfs(t.spec, p.rootfs.fd),
+            prepared=_prepared_tmpfs(p),
         )  # fmt: skip
         caller.trace("prepare")
         launched = launch(request, p.rootfs, p.pending, undo.keep())
@@ -363,7 +409,7 @@ def _see_through(
 
 def _put_away(p: Prepared, container: containers.Container, status: int, error: str) -> None:
     if container.auto_remove:
-        volumes.remove_all(p.roots, tuple(container.data.get("anonymous_volumes", ())))
+        _remove_volumes(p.roots, tuple(container.data.get("anonymous_volumes", ())))
         containers.discard(p.roots, p.cid)
     else:
         containers.finish(p.roots, container, status, error=error)

@@ -12,7 +12,6 @@ import time
 from rootless.errors import KernelError, PeerGone, RootlessError
 from rootless.kernel.fds import Fd
 from rootless.kernel.process import pidfd_send_signal
-from rootless.run.console import set_size, terminal_size
 from rootless.supervise.signals import SIGWINCH, SignalInbox
 from rootless.supervise.streams import Stream
 
@@ -71,6 +70,8 @@ class Supervision:
     def resize(self) -> None:
         """Give the container's terminal the size of ours."""
         if self.console is not None and not self.console.closed:
+            from rootless.run.console import set_size, terminal_size
+
             set_size(self.console, terminal_size(0))
 
     def kill(self, number: int) -> None:

@@ -25,13 +25,15 @@ __all__ = ["COMMAND", "main"]
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Run the container; the exit status is its command's, or 125, 126, 127."""
     from rootless.cli.main import warn
-    from rootless.mount.hostparts import expand_devices
     from rootless.store.layout import find_roots
     from rootless.supervise.session import Caller, run
 
     parsed, options = parse(COMMAND, argv, options)
     asked = run_options(parsed, options, os.environ, os.getcwd(), _read_text)
-    asked = replace(asked, devices=expand_devices(asked.devices))
+    if asked.devices:
+        from rootless.mount.hostparts import expand_devices
+
+        asked = replace(asked, devices=expand_devices(asked.devices))
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     driver = options.storage_driver or os.environ.get("ROOTLESS_STORAGE_DRIVER", "")
