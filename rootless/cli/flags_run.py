@@ -82,6 +82,7 @@ def run_options(
         image_volume="bind" if image_volume == "anonymous" else image_volume,
         name=name,
         cidfile=parsed.text("cidfile"),
+        pidfile=parsed.text("pidfile"),
         remove=parsed.flag("rm"),
         labels=_labels(parsed, read_text),
         annotations=_annotations(parsed),

@@ -101,7 +101,7 @@ RUN_FLAGS: tuple[Row, ...] = (
     ("passwd-entry", "", "string", "", "", "The line to add to /etc/passwd", ""),
     ("personality", "", "string", "", "", "Execution domain of the process (LINUX|LINUX32)", ""),
     ("pid", "", "string", "", "", "PID namespace to use (private|host)", ""),
-    ("pidfile", "", "string", "", "", "", "writing the process id to a file is not there yet"),
+    ("pidfile", "", "string", "", "", "Write the id of the process to this file", ""),
     ("pids-limit", "", "int", "", "", "", _LIMITS),
     ("platform", "", "string", "OS/ARCH", "", "Choose the image for a platform (conflicts with --arch and --os)", ""),
     ("pod", "", "string", "", "", "", "pods are not there yet"),

@@ -465,7 +465,8 @@ def _files(options: RunOptions, around: Surroundings, hostname: str) -> list[tup
     found: list[tuple[str, str, bytes]] = []
     if around.hosts is not None and not options.no_hosts:
         found.append(("/etc/hosts", "hosts", _bytes(around.hosts)))
-    if around.resolv_conf is not None:
+    if around.resolv_conf is not None and (around.resolv_conf or options.network.mode != "none"):
+        # without a network there is nobody to ask: the image's file is as good as an empty one
         found.append(("/etc/resolv.conf", "resolv.conf", _bytes(around.resolv_conf)))
     found.append(("/etc/hostname", "hostname", _bytes(hostname + "\n")))
     if around.localtime is not None:

@@ -83,7 +83,7 @@ CHANGES = {
     "image-volume": "ignore", "init": "true", "interactive": "true", "ipc": "host", "label": "a=b",
     "label-file": "/labels", "mount": "type=tmpfs,dst=/x", "name": "x", "network": "none", "no-hosts": "true",
     "oom-score-adj": "5", "os": "linux", "passwd": "false", "passwd-entry": "x", "personality": "LINUX32",
-    "pid": "host", "platform": "linux/arm64", "privileged": "true", "publish": "80", "publish-all": "true",
+    "pid": "host", "pidfile": "/x", "platform": "linux/arm64", "privileged": "true", "publish": "80", "publish-all": "true",
     "pull": "never", "quiet": "true", "read-only": "true", "read-only-tmpfs": "false", "rm": "true", "rootfs": "true",
     "security-opt": "no-new-privileges", "shm-size": "1m", "sig-proxy": "false", "stop-signal": "INT",
     "stop-timeout": "3", "sysctl": "net.a=1", "timeout": "3", "tls-verify": "false", "tmpfs": "/x", "tty": "true",
