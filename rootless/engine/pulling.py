@@ -1,7 +1,7 @@
 """Pull an image: from a reference to a record in the store.
 
     reference ─► manifest ─► (index: the platform's manifest) ─► config ─► layers not in the store
-                                                                              │ 4 at a time
+                                                                              │ 6 at a time
         registry ── bytes ──► digest and size checked ──► a worker process that unpacks ◄┘
                                                                               │ in order, base first
                                   all verified ─► one syncfs ─► layers and image visible together
@@ -49,7 +49,7 @@ from rootless.store.images import ImageRecord
 from rootless.store.layout import Roots
 from rootless.unpack.pipeline import LayerPlan, LayerSink, Unpack, open_unpack
 
-DOWNLOADS = 4
+DOWNLOADS = 6
 WORKERS = 8  # layers that wait for a lower one to be finished keep their process
 MAX_INDEX_DEPTH = 3
 PROGRESS_S = 0.05
