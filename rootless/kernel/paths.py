@@ -124,3 +124,56 @@ def read_in_root(root: Fd, path: bytes, limit_bytes: int = 1 << 22) -> bytes | N
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EXDEV):
             return None
         raise
+
+
+def settle_in_root(root: Fd, path: bytes) -> bytes:
+    """Return where *path* would be made inside *root*: links that lead nowhere are followed, `..` stops at the root.
+
+    A path that exists is returned as it is. So a mount target behind a dangling link of the image (as
+    /etc/resolv.conf often is) becomes one that the stage can make.
+
+    Raises: KernelError(openat2) - ELOOP: links in a circle; ENOTDIR: a component is a file
+    """
+    try:
+        open_in_root(root, path, posix.O_PATH).close()
+        return path
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    settled: list[bytes] = []
+    waiting = path.split(b"/")[::-1]
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            del settled[-1:]
+            continue
+        try:
+            with open_in_root(root, b"/".join([*settled, part]), posix.O_PATH | posix.O_NOFOLLOW) as here:
+                target = _link_target(here)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            target = None
+        if target is None:
+            settled.append(part)
+            continue
+        links += 1
+        if links > 40:
+            raise KernelError("openat2", errno.ELOOP, path.decode("utf-8", "backslashreplace"))
+        if target.startswith(b"/"):
+            settled.clear()
+        waiting += target.split(b"/")[::-1]
+    return b"/" + b"/".join(settled)
+
+
+def _link_target(here: Fd) -> bytes | None:
+    """Return what the symbolic link *here* says, None if it is none (readlinkat(2) with an empty path)."""
+    try:
+        return posix.readlink(b"", dir_fd=here.fileno())
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 from rootless.plan import defaults
 from rootless.plan.devices import device_mounts, privileged
 from rootless.plan.options import RunOptions, VolumeRequest
-from rootless.spec.record import record
+from rootless.spec.record import record, replace
 from rootless.spec.runtime import Mount
 
 TYPE_CHECKING = False
@@ -64,15 +64,18 @@ def plan_mounts(
     volumes_dir: str,
     new_volume: Callable[[], str],
     host_devices: tuple[str, ...],
+    settle: Callable[[str], str],
 ) -> MountPlan:
     """Return the mounts in the order in which they must be made.
 
-    Shape: *files* are (target, host path) of generated files; *network* is private, none or host
+    Shape: *files* are (target, host path) of generated files; *network* is private, none or host; *settle* returns
+           where a target is once dangling links of the image are followed inside the root
     """
     volumes: list[VolumeUse] = []
     binds: list[BindUse] = []
     asked: dict[str, Mount] = {}
     for request in (*_image_volumes(options, image_volumes), *options.volumes):
+        request = replace(request, target=settle(request.target))
         asked[request.target] = _asked(request, volumes_dir, new_volume, volumes, binds)
     if options.read_only and options.read_only_tmpfs:
         for target in defaults.READONLY_TMPFS:
@@ -92,6 +95,7 @@ def plan_mounts(
         # podman leaves the marker out below a mount of the user; hosts and its like are wanted there too
         if target.startswith("/run/") and "/run" in covered:
             continue
+        target = settle(target)
         read_only = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
         found[target] = Mount(target, path, "bind", defaults.FILE_OPTIONS + read_only)
     if not own_dev:

@@ -41,6 +41,7 @@ class Surroundings:
            *default_user* (uid, gid, name) is who keep-id makes the process. *hosts* and *resolv_conf* are the texts of
            these files, None to leave the image's. *localtime* is the zone file of --tz. *hard_limits* are pairs
            (RLIMIT_NAME, hard limit of the caller). *read_file* returns a file of the root file system or None.
+           *settle* returns where a path of the root file system is once dangling links are followed inside it.
            *new_volume* returns the name of a new anonymous volume. *host_devices* are the nodes of the host's /dev
            (only read for --privileged)
     """
@@ -65,6 +66,7 @@ class Surroundings:
     default_user: tuple[int, int, str] | None = None
     hard_limits: tuple[tuple[str, int], ...] = ()
     host_devices: tuple[str, ...] = ()
+    settle: Callable[[str], str] = str
     engine: str = "rootless"
 
 
@@ -123,6 +125,7 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         volumes_dir=around.volumes_dir,
         new_volume=around.new_volume,
         host_devices=around.host_devices,
+        settle=around.settle,
     )
     stop_signal = _stop_signal(options, config, warnings)
     process = Process(
@@ -264,7 +267,7 @@ def _cwd(options: RunOptions, config: dict[str, Any], around: Surroundings) -> t
             )
         return options.workdir, False
     cwd = _text(config, "WorkingDir") or "/"
-    return cwd if cwd.startswith("/") else f"/{cwd}", True
+    return around.settle(cwd if cwd.startswith("/") else f"/{cwd}"), True
 
 
 def _env(options: RunOptions, config: dict[str, Any], user: ExecUser, hostname: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from netns.driver import choose
 from rootless.errors import RootlessError, StoreError, UsageError
 from rootless.kernel.enter import Identity, enter
 from rootless.kernel.fds import Fd
-from rootless.kernel.paths import read_in_root
+from rootless.kernel.paths import read_in_root, settle_in_root
 from rootless.kernel.seccomp import program_for
 from rootless.kernel.undo import Undo
 from rootless.mount.driver import RootfsMount, RootfsRequest, detached_directory, open_root
@@ -259,6 +259,7 @@ def _around(
         volumes_dir=f"{roots.data}/volumes",
         read_file=lambda path: read_in_root(rootfs.fd, path.encode()),
         new_volume=containers.new_id,
+        settle=lambda path: os.fsdecode(settle_in_root(rootfs.fd, os.fsencode(path))),
         image_name=image.names[0] if image and image.names else "",
         image_id=image.id if image else "",
         host_name=posix.uname().nodename,
