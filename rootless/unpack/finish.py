@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     Path = tuple[bytes, ...]
 
 
+_ROOT_MODE = 0o555
+"""Of a root that no layer brings: podman's, so that the same image looks the same."""
+
+
 def finish(layer: Extractor, lower: Merged) -> None:
     """Complete *layer*, whose archive has ended, on top of *lower*.
 
@@ -92,6 +96,8 @@ def _adopt(layer: Extractor, lower: Merged, copier: TreeCopier) -> None:
     for path in sorted(places.implied.values()):
         below = lower.find(path)
         place = places.existing(path)
+        if not path and below is None:
+            os.fchmod(places.root.fd.fileno(), _ROOT_MODE)
         if below is None or place is None or not stat.S_ISDIR(below.info.st_mode):
             continue
         for fd in lower.directory(path):

@@ -166,5 +166,6 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "podman": _program("podman"),
     "runc": _program("runc"),
     "crun": _program("crun"),
+    "umoci": _program("umoci"),
     "busybox": _program("busybox"),
 }
