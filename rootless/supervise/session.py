@@ -16,6 +16,7 @@ from netns.driver import choose
 from rootless.errors import RootlessError, StoreError, UsageError
 from rootless.kernel.enter import Identity, enter
 from rootless.kernel.fds import Fd
+from rootless.kernel.overlayprobe import forget, refused_drivers
 from rootless.kernel.paths import read_in_root, settle_in_root
 from rootless.kernel.seccomp import program_for
 from rootless.kernel.undo import Undo
@@ -220,7 +221,10 @@ def _rootfs(
         store=roots.data, links=links, scratch=scratch, run_dir=run_dir, single=plan.squashes
     )
     wanted = options.storage_driver or driver or "auto"
-    mounted = open_root(wanted, request)
+    refused = refused_drivers(roots.run, scratch, single=plan.squashes) if wanted == "auto" else {}
+    mounted = open_root(wanted, request, refused=refused)
+    if wanted == "auto" and not refused and mounted.driver != "overlay":
+        forget(roots.run)
     undo.push(mounted.close)
     return mounted
 
