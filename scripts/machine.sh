@@ -23,15 +23,16 @@ packages() {
         case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in *' installed') continue ;; esac
         case $group in *\?) optional+=("$package") ;; *) missing+=("$package") ;; esac
     done <"$root/scripts/debian-packages"
-    [ $((${#missing[@]} + ${#optional[@]})) -gt 0 ] || return 0
+    local all=(${missing[@]+"${missing[@]}"} ${optional[@]+"${optional[@]}"})
+    [ ${#all[@]} -gt 0 ] || return 0
     if ! is_root; then
         say "missing packages; an administrator installs them with:"
-        say "    sudo apt-get install -y --no-install-recommends ${missing[*]-} ${optional[*]-}"
+        say "    sudo apt-get install -y --no-install-recommends ${all[*]}"
         return 0
     fi
     local apt=(apt-get -q -o DPkg::Lock::Timeout=300)
     export DEBIAN_FRONTEND=noninteractive
-    say "installing ${missing[*]-} ${optional[*]-}"
+    say "installing ${all[*]}"
     "${apt[@]}" update >/dev/null || say "apt-get update failed; going on with the lists that are there"
     local known=()
     for package in ${optional[@]+"${optional[@]}"}; do
