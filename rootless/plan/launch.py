@@ -52,7 +52,6 @@ class LaunchContext:
 
     bundle: str
     root_path: str
-    attach_at: str
     first_slot: int = 5
     slots: tuple[str, ...] = ()
     seccomp: bytes = b""
@@ -181,7 +180,7 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
     outside = propagation if not propagation & (mountopts.MS_SHARED | mountopts.MS_UNBINDABLE) else mountopts.PROPAGATION["rslave"]
     ops.append(Op("PROPAGATION", a=outside, s=(b"/",), why="stop mount propagation"))
     ops.append(Op("ROOT", fd=_slot(context, "root"), a=context.root_attrs,
-                  s=(encoded(context.root_path), encoded(context.attach_at)), why="attach the root file system"))  # fmt: skip
+                  s=(encoded(context.root_path),), why="attach the root file system"))  # fmt: skip
     slots = tuple([(name[6:], context.first_slot + i) for i, name in enumerate(context.slots) if name.startswith("mount:")])
     now, later = mount_ops(spec.mounts, MountFacts(context.bundle, slots, context.tty_gid))
     ops += now
@@ -236,10 +235,12 @@ def process_ops(
     ops.append(Op("UMASK", a=process.user.umask if process.user.umask is not None else context.umask_default, why="set the umask"))
     sets = [caps.mask(names)[0] for names in _cap_names(process)]
     bounding, effective, inheritable, permitted, ambient = sets
-    if not context.groups_kept:
-        groups = struct.pack(f"<{len(process.user.additional_gids)}I", *process.user.additional_gids)
+    extra = process.user.additional_gids
+    if not context.groups_kept and context.setgroups:
+        ops.append(Op("GROUPS", s=(struct.pack(f"<{len(extra)}I", *extra),), why="set the groups"))
+    elif not context.groups_kept and extra:
         # In a namespace whose gid map was written without privilege setgroups is EPERM (user_namespaces(7)).
-        ops.append(Op("GROUPS", 0 if context.setgroups else OPTIONAL, s=(groups,), why="set the groups"))
+        warnings.append(f"the groups {', '.join([str(g) for g in extra])} cannot be given: no subordinate ids")
     ops.append(Op("BOUNDING", a=bounding, why="drop the bounding set"))  # needs CAP_SETPCAP: before the rest goes
     ops.append(Op("USER", a=process.user.uid, b=process.user.gid, why=f"become {process.user.uid}:{process.user.gid}"))
     ops.append(Op("CWD", s=(encoded(process.cwd or "/"),), why=f"change to {process.cwd}"))

@@ -53,7 +53,7 @@ OPS = (
     "SETID",  # a = uid, b = gid: become an id of the namespace, capabilities kept
     "SETSID",
     "PROPAGATION",  # s0 = path on the host side, a = MS_*
-    "ROOT",  # fd = detached mount or s0 = host path, s1 = host path to attach at, a = attrs to set
+    "ROOT",  # fd = detached mount or s0 = host path, a = attrs to set, b = propagation
     "MOUNT",  # s0 source, s1 target, s2 type, s3 data, a = MS_*, b = propagation
     "BIND",  # fd or s0 = host path, s1 target, a = attrs set, b = attrs clear, c = propagation, flag RECURSIVE
     "ATTACH",  # fd = detached mount, s1 target, a = attrs to set

@@ -158,20 +158,24 @@ static int clone_tree(int dfd, const char *path, int recursive)
 	return fd < 0 ? -errno : (int)fd;
 }
 
+/*
+ * Attach the root over "/": it needs no directory of the host, whose parents may not be ours to search in a
+ * nested user namespace. Absolute paths still mean the host: a look-up begins at the root that the process
+ * has, below what was mounted on top of it. Nothing leads into the new root but this descriptor, until
+ * pivot_root(2).
+ */
 static int set_root(struct stage *st, const struct op *op)
 {
 	int tree = op->fd, target, r;
 
 	if (tree < 0 && (tree = clone_tree(AT_FDCWD, arg(op, 0), 1)) < 0) return tree;
 	if ((r = set_attrs(tree, op->a, 0, op->b, AT_RECURSIVE)) < 0) return r;
-	target = open(arg(op, 1), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	target = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (target < 0) return -errno;
 	if ((r = attach(tree, target)) < 0) return r;
 	close(target);
-	close(tree);
-	/* The path now leads to the attached mount: open the top of it, not what it covers. */
-	st->root = open(arg(op, 1), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return st->root < 0 ? -errno : 0;
+	st->root = tree;
+	return 0;
 }
 
 static int bind_tree(struct stage *st, const struct op *op)

@@ -10,11 +10,13 @@ import os
 import posix
 import time
 
-from rootless.errors import PeerGone, RootlessError
+from rootless.errors import KernelError, PeerGone, RootlessError
 from rootless.kernel.fds import Fd, open_fd, pipe
+from rootless.kernel.mounts import open_tree
 from rootless.kernel.undo import Undo
 from rootless.plan.launch import LaunchContext, plan_launch
 from rootless.run.create import Created, create, hard_limits
+from rootless.spec import mountopts
 from rootless.spec.record import record
 from rootless.store import containers
 from rootless.supervise.signals import SignalInbox
@@ -95,13 +97,14 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
         for fd in (*stdio, *ends):
             undo.push(fd.close)
         slots, names = [rootfs.fd], ["root"]
-        for destination, fd in request.prepared:
+        prepared = request.prepared + (_opened_binds(request.spec) if request.nested else ())
+        for destination, fd in prepared:
+            undo.push(fd.close)
             slots.append(fd)
             names.append(f"mount:{destination}")
         context = LaunchContext(
             bundle=request.run_dir,
             root_path="",
-            attach_at=f"{request.run_dir}/root",
             first_slot=5 + request.preserve_fds,
             slots=tuple(names),
             seccomp=request.seccomp,
@@ -134,7 +137,7 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
         for fd in stdio:
             fd.close()
         rootfs.fd.close()
-        for _, fd in request.prepared:
+        for _, fd in prepared:
             fd.close()
         with open_fd(f"/proc/{made.pid}/ns/net", posix.O_RDONLY) as netns:
             pending.attach(netns)
@@ -209,6 +212,24 @@ def _log_reader(log: Fd | None) -> Callable[[], str]:
             return ""
 
     return read
+
+
+def _opened_binds(spec: Spec) -> tuple[tuple[str, Fd], ...]:
+    """Open the sources of all bind mounts here, for a container in a user namespace of its own.
+
+    There our run and data directories belong to nobody it may act for, so it could not even search them.
+    """
+    found: list[tuple[str, Fd]] = []
+    for mount in spec.mounts:
+        options = mountopts.parse(mount.options)
+        if (options.bind or mount.type == "bind") and (mount.source or "").startswith("/"):
+            try:
+                found.append((mount.destination, open_tree(mount.source or "", recursive=options.recursive)))
+            except KernelError:
+                for _, fd in found:
+                    fd.close()
+                raise
+    return tuple(found)
 
 
 def _blame_server(rootfs: RootfsMount) -> None:
