@@ -228,7 +228,6 @@ def _context(
     return LaunchContext(
         bundle=request.bundle.path,
         root_path=request.bundle.rootfs,
-        attach_at=request.bundle.rootfs,
         first_slot=5 + request.preserve_fds,
         slots=tuple([name for name, _ in slots]),
         seccomp=program.program if program else b"",

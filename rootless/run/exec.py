@@ -146,7 +146,7 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
             process,
             kinds,
             LaunchContext(
-                bundle=now.bundle, root_path="/", attach_at="/", first_slot=5 + request.preserve_fds,
+                bundle=now.bundle, root_path="/", first_slot=5 + request.preserve_fds,
                 slots=tuple(names), seccomp=program.program if program else b"",
                 seccomp_flags=program.flags & ~8 if program else 0,
                 seccomp_listener=program.notifies if program else False,
