@@ -39,7 +39,7 @@ def decode(archive: bytes, step: int = 1 << 20) -> list[Entry]:
     return [(h, bytes(c) + bytes(h.size_bytes - len(c) if h.sparse is not None else 0)) for h, c in entries]
 
 
-names = st.text(st.characters(codec="utf-8", exclude_characters="\0\n", exclude_categories=("Cs",)), min_size=1)
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_size=1)
 paths = st.lists(names.map(lambda n: n.replace("/", "_")), min_size=1, max_size=8).map("/".join)
 
 
