@@ -140,5 +140,8 @@ int main(int argc, char **argv)
 		write_map(child, "gid_map", argv[4]);
 	}
 	answer("ok", fd);
+	/* Reaped here, or whoever is the machine's init would find one more orphan for every command. */
+	close(gate[1]);
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
 	return 0;
 }
