@@ -59,7 +59,7 @@ TRIO = (
 FORKS = ("rootless/kernel/probe.py", "rootless/supervise/detach.py", "tests/support/")
 
 # What would name the machine or the circumstances in which a file was written.
-FOREIGN = re.compile(r"/work/(main|shared)|/tmp/labs|/home/(?!alice|user)\w+|\bclaude\b|anthropic", re.IGNORECASE)
+FOREIGN = re.compile(r"/work/(main|shared)|/tmp/labs|\bclaude\b|anthropic", re.IGNORECASE)
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
