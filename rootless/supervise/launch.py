@@ -136,7 +136,8 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
         # Our copies of the container's ends, or nobody would ever see the end of its output.
         for fd in stdio:
             fd.close()
-        rootfs.fd.close()
+        # Of the root we keep ours: the mount goes with the container's namespace, which ends before its pidfd tells
+        # us, and a FUSE server whose last mount went away would look like one that crashed.
         for _, fd in prepared:
             fd.close()
         with open_fd(f"/proc/{made.pid}/ns/net", posix.O_RDONLY) as netns:
