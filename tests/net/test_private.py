@@ -63,7 +63,7 @@ def test_udp_out(in_world: InWorld, how: str) -> None:
     def body(world: World) -> None:
         responder = world.serve_udp(HOST4)
         with world.start(how):
-            sock = world.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock = world.open(socket.AF_INET, socket.SOCK_DGRAM)
             for text in (b"one", b"two", b"x" * 1400):
                 sock.sendto(text, (HOST4, responder.port))
                 assert sock.recv(2000) == text.upper()
@@ -79,7 +79,7 @@ def test_dns(in_world: InWorld, how: str) -> None:
         world.serve_udp(RESOLVER, 53, dns_answer)
         world.serve_tcp(RESOLVER, 53)
         with world.start(how):
-            sock = world.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock = world.open(socket.AF_INET, socket.SOCK_DGRAM)
             sock.sendto(dns_query("example.org"), ("10.0.2.3", 53))
             assert sock.recv(512).endswith(socket.inet_aton(ANSWER))
             assert exchange(world.tcp(), ("10.0.2.3", 53)) == b"HELLO"
@@ -94,17 +94,17 @@ def test_dns_follows_resolv_conf(in_world: InWorld) -> None:
         first = world.serve_udp(HOST4, 53, dns_answer)
         second = world.serve_udp(RESOLVER, 53, dns_answer)
         with world.start():
-            sock = world.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock = world.open(socket.AF_INET, socket.SOCK_DGRAM)
             sock.sendto(dns_query("a.example"), ("10.0.2.3", 53))
             sock.recv(512)
             world.resolv_conf.write_text(f"# changed\nnameserver {RESOLVER}\n")
             for number in range(200):
-                sock = world.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sock = world.open(socket.AF_INET, socket.SOCK_DGRAM)
                 sock.sendto(dns_query(f"b{number}.example"), ("10.0.2.3", 53))
                 sock.recv(512)
                 if second.seen:
                     break
-                world.socket(socket.AF_INET, socket.SOCK_DGRAM).settimeout(0.05)
+                world.open(socket.AF_INET, socket.SOCK_DGRAM).settimeout(0.05)
                 select_for(0.05)
             assert first.seen and second.seen
 
@@ -125,9 +125,9 @@ def test_ipv6_out(in_world: InWorld) -> None:
         listener, responder = world.serve_tcp(HOST6), world.serve_udp(HOST6)
         with world.start() as stack:
             assert stack.attachment.address6 == "fd00::64/64"
-            sock = world.socket(socket.AF_INET6, socket.SOCK_STREAM)
+            sock = world.open(socket.AF_INET6, socket.SOCK_STREAM)
             assert exchange(sock, (HOST6, listener.port)) == b"HELLO"
-            datagrams = world.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            datagrams = world.open(socket.AF_INET6, socket.SOCK_DGRAM)
             datagrams.sendto(b"six", (HOST6, responder.port))
             assert datagrams.recv(100) == b"SIX"
 
@@ -197,7 +197,7 @@ def test_ping_of_the_gateway(in_world: InWorld, how: str) -> None:
 
     def body(world: World) -> None:
         with world.start(how):
-            raw = world.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+            raw = world.open(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
             raw.sendto(echo_request(8), ("10.0.2.2", 0))
             packet = raw.recv(100)
             while packet[20] == 8:
@@ -212,7 +212,7 @@ def test_ping_of_the_gateway_ipv6(in_world: InWorld) -> None:
 
     def body(world: World) -> None:
         with world.start():
-            raw = world.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+            raw = world.open(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
             raw.sendto(echo_request(128), ("fd00::2", 0))
             packet = raw.recv(100)
             while packet[0] != 129:
@@ -266,7 +266,7 @@ def test_published_udp_port(in_world: InWorld) -> None:
 
     def body(world: World) -> None:
         with world.start("driver", NetConfig(ports=parse_publish("9053:53/udp"))):
-            inner = world.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            inner = world.open(socket.AF_INET, socket.SOCK_DGRAM)
             inner.bind(("0.0.0.0", 53))
             clients = [bound(HOST4, 0, socket.SOCK_DGRAM) for _ in range(2)]
             for number, client in enumerate(clients):

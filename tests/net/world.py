@@ -5,8 +5,8 @@
             with World() as world, world.start("driver") as stack: ...
         in_userns(body, net=True, pid=True)
 
-The host's network namespace has no device but lo, so nothing that a test does can leave the machine. Its addresses stand on lo:
-to the stack they are the machine's own non-loopback addresses.
+The host's network namespace has no device but lo, so nothing that a test does can leave the machine. Its addresses
+stand on lo: to the stack they are the machine's own non-loopback addresses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -92,14 +91,14 @@ class World:
         tap.in_netns(self.netns, lambda: results.append(work()))
         return results[0]
 
-    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    def open(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """Return a socket of the container; it works from every thread."""
         sock = self.inside(lambda: socket.socket(family, kind, protocol))
         sock.settimeout(TIMEOUT_S)
         return self._stack.enter_context(sock)
 
     def tcp(self) -> socket.socket:
-        return self.socket(socket.AF_INET, socket.SOCK_STREAM)
+        return self.open(socket.AF_INET, socket.SOCK_STREAM)
 
     # ---- the host
 
@@ -171,8 +170,6 @@ def _by_command(netns: Fd, config: NetConfig, how: str) -> Stack:
 
     try:
         assert os.read(ready, 1) == b"1", f"{words[0]} ended with {process.wait(TIMEOUT_S)}"
-        if how == "slirp4netns" and config.ipv6:
-            pass  # its guest waits for a router advertisement; IPv6 is compared elsewhere
     except BaseException:
         stop()
         raise
@@ -205,8 +202,8 @@ class Listener:
     def _serve(self) -> None:
         clients: list[socket.socket] = []
         while True:
-            ready, _, _ = select.select([self._sock, self._wake[0], *clients], [], [])
-            if self._wake[0] in ready:
+            ready, woken = readable([self._sock, *clients], self._wake[0])
+            if woken:
                 break
             for sock in ready:
                 if sock is self._sock:
@@ -247,12 +244,17 @@ class Datagrams:
 
     def _serve(self) -> None:
         while True:
-            ready, _, _ = select.select([self._sock, self._wake[0]], [], [])
-            if self._wake[0] in ready:
+            if readable([self._sock], self._wake[0])[1]:
                 return
             data, peer = self._sock.recvfrom(65536)
             self.seen.append(data)
             self._sock.sendto(self._answer(data), peer)
+
+
+def readable(sockets: list[socket.socket], wake: int) -> tuple[list[socket.socket], bool]:
+    """Wait; return which of *sockets* are readable, and whether *wake* is."""
+    numbers, _, _ = select.select([wake, *(sock.fileno() for sock in sockets)], [], [])
+    return [sock for sock in sockets if sock.fileno() in numbers], wake in numbers
 
 
 def bound(address: str, port: int, kind: int) -> socket.socket:
@@ -308,7 +310,3 @@ def wait_dead(pid: int) -> int:
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     os.kill(pid, number)
-
-
-__all__ = [name for name in dir() if not name.startswith("_")]
-assert sys.platform == "linux"
