@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 
 from rootless.errors import SpecError
+from rootless.plan.mempolicy import memory_policy_op
 from rootless.plan.mounts import MountFacts, dev_ops, encoded, mount_ops
 from rootless.plan.wire import FLAGS, OPTIONAL, Op, block, encode
 from rootless.spec import caps, mountopts
@@ -19,7 +20,7 @@ from rootless.spec.runtime import Process, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.spec.linux import Linux
+    from rootless.spec.linux import Linux, MemoryPolicy
 
 CLONE_FLAGS = {
     "user": 0x10000000, "mount": 0x00020000, "pid": 0x20000000, "network": 0x40000000,
@@ -72,6 +73,7 @@ class LaunchContext:
     umask_default: int = 0o022
     groups_kept: bool = False
     cwd_make: bool = True
+    memory_policy: MemoryPolicy | None = None
 
 
 @record
@@ -100,13 +102,21 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
     warnings: list[str] = []
     before, clone_flags = _namespaces(linux, context)
     new_userns = bool(clone_flags & CLONE_FLAGS["user"])
+    # Until the parent has written the maps we are nobody and may not set ids.
+    mapped = [
+        Op("SYNC", a=SYNC_MAPS, why="wait for the id maps"),
+        Op("SETID", a=_first_id(linux.uid_mappings), b=_first_id(linux.gid_mappings),
+           why="become root of the user namespace"),
+    ]  # fmt: skip
+    if new_userns and before and before[-1].kind in ("UNSHARE", "TIMENS"):
+        # A time namespace is for the next child only (time_namespaces(7)) and needs root of the user namespace:
+        # the helper makes that one too, and the container is cloned into both.
+        before = [Op("UNSHARE", a=CLONE_FLAGS["user"], why="make the user namespace"), *mapped, *before]
+        clone_flags &= ~CLONE_FLAGS["user"]
     ops = list(before)
     ops.append(Op("CLONE", a=clone_flags, fd=_slot(context, "cgroup"), why="clone the container"))
-    if new_userns:
-        # Until the parent has written the maps we are nobody and may not set ids.
-        ops.append(Op("SYNC", a=SYNC_MAPS, why="wait for the id maps"))
-        ops.append(Op("SETID", a=_first_id(linux.uid_mappings), b=_first_id(linux.gid_mappings),
-                      why="become root of the user namespace"))  # fmt: skip
+    if clone_flags & CLONE_FLAGS["user"]:
+        ops += mapped
     elif any([n.type == "user" for n in linux.namespaces]):
         ops.append(Op("SETID", OPTIONAL, why="become root of the user namespace"))
     # Whoever could trace or read us before the plan is through would hold descriptors of the host. Not earlier:
@@ -142,7 +152,7 @@ def plan_exec(process: Process, namespaces: tuple[str, ...], context: LaunchCont
         ops.append(Op("SETID", OPTIONAL, why="become root of the user namespace"))
     ops.append(Op("SETSID", why="make a session"))
     if process.terminal:
-        ops.append(_console(process))
+        ops.append(_console(process, FLAGS["JOINED"]))
     ops += process_ops(process, context, warnings)
     return LaunchPlan(tuple(ops), 0, False, tuple(warnings))
 
@@ -207,9 +217,9 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
     return ops
 
 
-def _console(process: Process) -> Op:
+def _console(process: Process, flags: int = 0) -> Op:
     size = process.console_size
-    return Op("CONSOLE", a=size.height if size else 0, b=size.width if size else 0, c=process.user.uid,
+    return Op("CONSOLE", flags, a=size.height if size else 0, b=size.width if size else 0, c=process.user.uid,
               why="open a terminal")  # fmt: skip
 
 
@@ -232,9 +242,13 @@ def process_ops(
         ops.append(Op("IOPRIO", a=klass << 13 | process.io_priority.priority, why="set the I/O priority"))
     if process.scheduler is not None:
         ops.append(_scheduler(process))
+    if context.memory_policy is not None:
+        ops.append(memory_policy_op(context.memory_policy))
     ops.append(Op("UMASK", a=process.user.umask if process.user.umask is not None else context.umask_default, why="set the umask"))
     sets = [caps.mask(names)[0] for names in _cap_names(process)]
     bounding, effective, inheritable, permitted, ambient = sets
+    # Only what is permitted and inheritable can be raised (capabilities(7) EPERM); `runc spec` asks for more, runc lets it go.
+    ambient &= permitted & inheritable
     extra = process.user.additional_gids
     if not context.groups_kept and context.setgroups:
         ops.append(Op("GROUPS", s=(struct.pack(f"<{len(extra)}I", *extra),), why="set the groups"))
@@ -243,7 +257,7 @@ def process_ops(
         warnings.append(f"the groups {', '.join([str(g) for g in extra])} cannot be given: no subordinate ids")
     ops.append(Op("BOUNDING", a=bounding, why="drop the bounding set"))  # needs CAP_SETPCAP: before the rest goes
     ops.append(Op("USER", a=process.user.uid, b=process.user.gid, why=f"become {process.user.uid}:{process.user.gid}"))
-    ops.append(Op("CWD", s=(encoded(process.cwd or "/"),), why=f"change to {process.cwd}"))
+    ops.append(Op("CWD", s=(encoded(process.cwd or "/"),), why=f"chdir to cwd ({process.cwd})"))
     # Without no_new_privs a filter needs CAP_SYS_ADMIN (seccomp(2) EACCES), and it is loaded last.
     borrowed = _SYS_ADMIN if context.seccomp and not process.no_new_privileges else 0
     ops.append(Op("CAPS", a=effective | borrowed, b=permitted | borrowed, c=inheritable, d=0 if borrowed else ambient,

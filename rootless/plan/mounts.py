@@ -79,7 +79,14 @@ def _bind(mount: Mount, options: MountOptions, target: bytes, facts: MountFacts)
         source = f"{facts.bundle}/{source}"
     # Flags are only added: one that the source carries may be locked (mount_namespaces(7)), and taking it away
     # is not for a container to ask.
-    return Op("BIND", RECURSIVE if options.recursive else 0, a=mountopts.attributes(options.flags),
+    flags = RECURSIVE if options.recursive else 0
+    if options.copy_symlink:
+        flags |= FLAGS["COPY_LINK"]
+    if options.src_nofollow:
+        flags |= FLAGS["NOFOLLOW"]
+    if options.dest_nofollow:
+        flags |= FLAGS["TARGET_NOFOLLOW"]
+    return Op("BIND", flags, a=mountopts.attributes(options.flags),
               s=(encoded(source), target), why=f"bind {source} on {mount.destination}")  # fmt: skip
 
 
@@ -104,7 +111,7 @@ def _new(kind: str, mount: Mount, options: MountOptions, target: bytes, facts: M
     if kind == "mqueue":
         return fresh(ELSE), outer("/dev/mqueue", attrs, OPTIONAL)
     if kind in ("cgroup", "cgroup2"):
-        return fresh(ELSE, (), "cgroup2"), outer("/sys/fs/cgroup", attrs | read_only, OPTIONAL)
+        return fresh(ELSE | FLAGS["STRICT"], data, "cgroup2"), outer("/sys/fs/cgroup", attrs | read_only, OPTIONAL)
     if kind == "devpts":
         plain = tuple([w for w in data if not w.startswith("gid=")])
         if plain == data:
@@ -114,7 +121,7 @@ def _new(kind: str, mount: Mount, options: MountOptions, target: bytes, facts: M
         return fresh(ELSE), fresh(0, plain)
     if kind == "tmpfs" and flags & mountopts.MS_RDONLY:
         flags &= ~mountopts.MS_RDONLY  # others are mounted in it first
-    return (fresh(),)
+    return (fresh(FLAGS["COPYUP"] if options.tmpcopyup and kind == "tmpfs" else 0),)
 
 
 def dev_ops(mounts: tuple[Mount, ...], devices: tuple[str, ...]) -> tuple[Op, ...]:

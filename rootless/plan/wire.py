@@ -87,12 +87,13 @@ OPS = (
     "CLOEXEC",  # a = first descriptor to close at exec
     "PDEATHSIG",  # a = signal
     "NAME",  # s0 = name of the process
-    "HOOK",  # s0 = argv block, s1 = env block, s2 = stdin, a = timeout in ms; s3 = path
+    "HOOK",  # s0 = argv block, s1 = env block, s2 = stdin, s3 = path; a = timeout in ms, b = where in s2 our pid goes
     "READY",
     "START",  # fd = listening socket or -1: wait for START
     "EXEC",  # s0 = argv block, s1 = env block; flag REAPER: stay as pid 1
     "DUMPABLE",  # a
     "DUP",  # fd -> a, then close-on-exec cleared
+    "MEMPOLICY",  # a = mode and flags, s0 = node mask, b = number of bits in it
 )
 FLAGS = {
     "OPTIONAL": 1,  # a failure is a WARN, not an ERROR
@@ -103,7 +104,11 @@ FLAGS = {
     "NO_PIVOT": 32,
     "COPYUP": 64,  # MOUNT of a tmpfs: copy what the target held into it
     "SKIP_MISSING": 128,  # a source or target that does not exist is no failure
-    "NOFOLLOW": 256,
+    "NOFOLLOW": 256,  # BIND: the source itself, even where it is a link
+    "TARGET_NOFOLLOW": 512,  # BIND: on the target itself, even where it is a link
+    "STRICT": 1024,  # with ELSE: EINVAL (a wrong option) is an ERROR all the same
+    "COPY_LINK": 2048,  # BIND: a source that is a link is made again as a link
+    "JOINED": 4096,  # CONSOLE of an exec: leave /dev/console alone
 }
 MESSAGES = ("PID", "SYNC", "ACK", "CONSOLE", "SECCOMP_FD", "READY", "START", "WARN", "ERROR")
 

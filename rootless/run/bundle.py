@@ -115,6 +115,11 @@ def check_spec(spec: Spec) -> None:
         options = mountopts.parse(mount.options)
         if (options.bind or mount.type == "bind") and not mount.source:
             raise SpecError("a bind mount needs a source", pointer=f"/mounts/{at}/source")
+        if options.tmpcopyup and mount.destination.strip("/") == "":
+            raise SpecError("tmpcopyup has nothing to copy over the root itself", pointer=f"/mounts/{at}/options")
+        if options.idmap or mount.uid_mappings or mount.gid_mappings:
+            # The kernel wants CAP_SYS_ADMIN over the file system itself (mount_setattr(2) EPERM).
+            raise SpecError("id-mapped mounts need the machine's root", pointer=f"/mounts/{at}")
     _check_linux(spec, spec.linux)
     if spec.hooks is not None:
         for stage in ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop"):
@@ -175,6 +180,9 @@ def _check_linux(spec: Spec, linux: Linux) -> None:
             raise SpecError(f"unknown clock {clock!r}", pointer=f"/linux/timeOffsets/{clock}")
     if linux.rootfs_propagation and linux.rootfs_propagation not in mountopts.PROPAGATION:
         raise SpecError(f"unknown propagation {linux.rootfs_propagation!r}", pointer="/linux/rootfsPropagation")
+    if linux.net_devices:
+        # Moving an interface needs CAP_NET_ADMIN where it is (rtnetlink(7) EPERM).
+        raise SpecError("interfaces of the host belong to the machine's root", pointer="/linux/netDevices")
     if linux.intel_rdt is not None:
         raise SpecError("resctrl belongs to the machine's root: not available rootless", pointer="/linux/intelRdt")
     for key, value in linux.sysctl:

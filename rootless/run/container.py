@@ -16,12 +16,12 @@ from rootless.errors import KernelError, LaunchError, RootlessError, SpecError, 
 from rootless.kernel.fds import Fd, open_fd, recv_fds, send_fds, write_all
 from rootless.kernel.undo import Undo
 from rootless.plan.launch import LaunchContext, LaunchPlan, plan_launch
-from rootless.plan.wire import MESSAGE_BYTES, Message, decode_message, encode_message
+from rootless.plan.wire import MESSAGE_BYTES, Message, Op, decode_message, encode_message
 from rootless.run import console, hooks, identity, state
 from rootless.run.bundle import Bundle
 from rootless.run.cgroups.driver import CgroupRequest, make_cgroup
 from rootless.run.create import Created, create, hard_limits, listening_socket
-from rootless.run.handshake import exec_error
+from rootless.run.handshake import exec_error, hook_error
 from rootless.run.home import with_home
 from rootless.run.listener import send_listener
 from rootless.run.state import ContainerState
@@ -221,8 +221,13 @@ def _context(
 ) -> LaunchContext:
     of = spec.hooks
     document = now.document(life.CREATING)
-    inside = hooks.stage_ops("createContainer", of.create_container, document) if of else ()
-    starting = hooks.stage_ops("startContainer", of.start_container, now.document(life.CREATED)) if of else ()
+    inside: tuple[Op, ...] = ()
+    starting: tuple[Op, ...] = ()
+    if of is not None:
+        # Without an environment of their own the first see the runtime's, the second the program's.
+        inside = hooks.stage_ops("createContainer", of.create_container, document, hooks.own_environment())
+        env = spec.process.env if spec.process is not None else ()
+        starting = hooks.stage_ops("startContainer", of.start_container, now.document(life.CREATED), env)
     setgroups = maps.setgroups if maps else identity.may_setgroups()
     wants_groups = bool(spec.process and spec.process.user.additional_gids)
     return LaunchContext(
@@ -244,6 +249,7 @@ def _context(
         hooks_outside=bool(of and (of.prestart or of.create_runtime or inside or starting)),
         hooks_inside=inside,
         hooks_start=starting,
+        memory_policy=spec.linux.memory_policy if spec.linux else None,
     )
 
 
@@ -295,9 +301,9 @@ def start_container(root: str, now: ContainerState, spec: Spec) -> ContainerStat
     try:
         poststart(spec.hooks, now)
     except RootlessError:
-        from rootless.run.kill import kill_all
+        from rootless.run.delete import delete
 
-        kill_all(now, 9)
+        delete(root, now.id, force=True)
         raise
     return now
 
@@ -328,4 +334,6 @@ def _start_error(path: str, message: Message) -> RootlessError:
         kind, why = "", f"step {message.op}"
     if kind == "EXEC":
         return exec_error(why, message.a, reason)
+    if kind == "HOOK":
+        return hook_error(why, message.a, reason)
     return LaunchError(f"{why}: {reason}", code=1)

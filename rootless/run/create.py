@@ -125,8 +125,9 @@ def create(
             elif action.do == "console" and fds:
                 console = fds.pop()
             elif action.do in ("maps", "hooks"):
-                _answer(action, pid, write_maps if action.do == "maps" else run_hooks)
-                send_fds(sync, encode_message(Message("ACK")))
+                # A helper that makes the user namespace itself asks before there is a container.
+                _answer(action, pid or helper, write_maps if action.do == "maps" else run_hooks)
+                send_fds(sync, encode_message(Message("ACK", pid)))
             elif action.do == "warn":
                 warnings.append(action.text)
             elif action.do == "fail":

@@ -100,6 +100,9 @@ def process_for(
 def _with_caps(sets: CapSets | None, extra: tuple[str, ...]) -> CapSets:
     """Add *extra* to the sets that a program keeps; ambient only where inheritable has them (capabilities(7))."""
     sets = sets or CapSets()
+    unknown = caps.mask(extra)[1]
+    if unknown:
+        raise UsageError(f"unknown capability {unknown[0]}", code=1)
     names = tuple([caps.normal(name) for name in extra])
 
     def more(have: tuple[str, ...]) -> tuple[str, ...]:
@@ -153,6 +156,7 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
                 parent_death=False, preserve_fds=request.preserve_fds,
                 hard_limits=hard_limits() if process.rlimits else (), setgroups=setgroups,
                 groups_kept=not setgroups and not process.user.additional_gids,
+                memory_policy=spec.linux.memory_policy if spec.linux else None,
             ),
         )  # fmt: skip
         created = create(plan, slots=[fd for _, fd in slots], preserve_fds=request.preserve_fds)

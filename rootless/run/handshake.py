@@ -15,11 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ENOENT, ENOEXEC, EACCES, EISDIR, ENOTDIR, ELOOP = 2, 8, 13, 21, 20, 40
+ENOENT, ENOEXEC, EACCES, EISDIR, ENOTDIR, ELOOP, ETIME = 2, 8, 13, 21, 20, 40, 62
 
 # phase -> message -> next phase
 TABLE: dict[str, dict[str, str]] = {
-    "spawned": {"PID": "setup", "ERROR": "failed", "WARN": "spawned"},
+    "spawned": {"PID": "setup", "ERROR": "failed", "WARN": "spawned", "SYNC": "spawned"},
     "setup": {"SYNC": "setup", "CONSOLE": "setup", "SECCOMP_FD": "setup", "WARN": "setup", "READY": "created", "ERROR": "failed"},
     "created": {"WARN": "created", "SECCOMP_FD": "created", "ERROR": "failed"},
 }  # fmt: skip
@@ -69,7 +69,19 @@ class Handshake:
         reason = self._strerror(message.a).lower()
         if op is not None and op.kind in ("LOOKUP", "EXEC"):
             return exec_error(op.why, message.a, reason)
+        if op is not None and op.kind == "HOOK":
+            return hook_error(op.why, message.a, reason)
         return LaunchError(f"{self._what(message.op)}: {reason}")
+
+
+HOOK_STATUS = 1000
+"""What the stage adds to the exit status of a hook that failed."""
+
+
+def hook_error(why: str, code: int, reason: str) -> RootlessError:
+    """Say how a hook that ran in the container failed."""
+    what = f"exit status {code - HOOK_STATUS}" if code >= HOOK_STATUS else "timed out" if code == ETIME else reason
+    return LaunchError(f"{why}: {what}")
 
 
 def exec_error(program: str, errno: int, reason: str) -> RootlessError:

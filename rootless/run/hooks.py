@@ -17,6 +17,7 @@ from rootless.kernel.fds import Fd, memfd, pipe, read_all
 from rootless.kernel.process import pidfd_open, pidfd_send_signal, spawn, wait_pid
 from rootless.plan.wire import Op, block
 from rootless.spec.jsontext import dumps
+from rootless.spec.record import replace
 from rootless.spec.state import StateDocument
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def run_hooks(stage: str, hooks: Sequence[Hook], document: StateDocument) -> Non
 def _run(what: str, hook: Hook, text: bytes) -> None:
     reading, writing = pipe()
     argv = hook.args or (hook.path,)
-    env = dict([_pair(word) for word in hook.env])
+    env = None if hook.env is None else dict([_pair(word) for word in hook.env])
     with memfd("hook-output") as said:
         with reading:
             try:
@@ -61,7 +62,7 @@ def _run(what: str, hook: Hook, text: bytes) -> None:
         posix.lseek(said.fileno(), 0, 0)
         words = read_all(said, _MAX_SAID_BYTES).decode("utf-8", "replace").strip()
     reason = f"timed out after {hook.timeout} s" if status is None else f"exit status {status}"
-    raise LaunchError(f"error running {what} {hook.path}: {reason}, output: {words}", code=1)
+    raise LaunchError(f"error running {what}: {hook.path}: {reason}, output: {words}", code=1)
 
 
 def _pair(word: str) -> tuple[bytes, bytes]:
@@ -90,22 +91,41 @@ def _wait(pid: int, pidfd: Fd, timeout_s: int | None) -> int | None:
     return wait_pid(pid)
 
 
-def stage_ops(stage: str, hooks: Sequence[Hook], document: StateDocument) -> tuple[Op, ...]:
-    """Return *hooks* as operations of the stage.
+def own_environment() -> tuple[str, ...]:
+    """Return our own environment as words."""
+    return tuple([(k + b"=" + v).decode("utf-8", "surrogateescape") for k, v in posix.environ.items()])
 
-    The pid in *document* is not known before the clone; the stage's document says 0 there.
+
+def stage_ops(stage: str, hooks: Sequence[Hook], document: StateDocument, inherited: tuple[str, ...]) -> tuple[Op, ...]:
+    """Return *hooks* as operations of the stage; *inherited* is for those without an environment of their own.
+
+    The pid is not known before the clone: the stage puts it into the gap of the document.
     """
-    text = dumps(document.value()).encode()
-    return tuple(
-        [
-            Op(
-                "HOOK", a=(hook.timeout or 0) * 1000, why=f"error running {stage} hook #{at} {hook.path}",
-                s=(block([_bytes(w) for w in hook.args or (hook.path,)]), block([_bytes(w) for w in hook.env]), text,
-                   _bytes(hook.path)),
-            )
-            for at, hook in enumerate(hooks)
-        ]
-    )  # fmt: skip
+    text = dumps(replace(document, pid=_GAP).value()).encode()
+    number = str(_GAP).encode()
+    gap = text.index(number)
+    text = text.replace(number, b" " * len(number), 1)
+    return tuple([_stage_op(f"error running {stage} hook #{at}: ", hook, text, gap, inherited)
+                  for at, hook in enumerate(hooks)])  # fmt: skip
+
+
+_GAP = 1999999999  # ten digits, as many as a pid has at most
+
+
+def _stage_op(why: str, hook: Hook, text: bytes, gap: int, inherited: tuple[str, ...]) -> Op:
+    env = inherited if hook.env is None else hook.env
+    return Op(
+        "HOOK",
+        a=(hook.timeout or 0) * 1000,
+        b=gap,
+        s=(
+            block([_bytes(w) for w in hook.args or (hook.path,)]),
+            block([_bytes(w) for w in env]),
+            text,
+            _bytes(hook.path),
+        ),
+        why=why + hook.path,
+    )
 
 
 def _bytes(text: str) -> bytes:

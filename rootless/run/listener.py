@@ -10,6 +10,7 @@ import posix
 
 from rootless.errors import LaunchError
 from rootless.kernel.fds import Fd, send_fds
+from rootless.spec import state as life
 from rootless.spec.jsontext import dumps
 from rootless.spec.runtime import OCI_VERSION
 
@@ -30,7 +31,7 @@ def send_listener(notify: Fd, program: SeccompProgram | None, now: ContainerStat
         "ociVersion": OCI_VERSION,
         "fds": ["seccompFd"],
         "pid": pid or now.pid,
-        "state": now.document().value(),
+        "state": now.document(life.RUNNING if pid else life.CREATING).value(),
     }
     if program is not None and program.listener_metadata:
         document["metadata"] = program.listener_metadata

@@ -78,7 +78,7 @@ static int set_seccomp(const struct op *op)
 		int sent = send_message(MSG_SECCOMP_FD, 0, 0, (int)r);
 		if (sent < 0) return sent;
 		close((int)r);
-		return wait_message(MSG_ACK);
+		return wait_message(MSG_ACK, NULL);
 	}
 	return 0;
 }
@@ -169,6 +169,8 @@ int op_creds(struct stage *st, const struct op *op)
 		return syscall(SYS_ioprio_set, 1, 0, (int)op->a) < 0 ? -errno : 0;
 	case OP_SCHED:
 		return syscall(SYS_sched_setattr, 0, arg(op, 0), 0) < 0 ? -errno : 0;
+	case OP_MEMPOLICY:
+		return syscall(SYS_set_mempolicy, (int)op->a, op->b ? arg(op, 0) : NULL, op->b) < 0 ? -errno : 0;
 	case OP_UMASK:
 		umask((mode_t)op->a);
 		return 0;

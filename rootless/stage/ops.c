@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -55,8 +56,30 @@ static int open_in_root(int root, const char *path, int flags, mode_t mode)
 	return fd < 0 ? -errno : (int)fd;
 }
 
+enum { MAX_LINKS = 16 };
+
+/*
+ * *name* in *dir* is a link to nowhere: put into *out* the path that a look-up of *path* would want to exist,
+ * *upto* being the length of the prefix that ends in the link. What is made is then made where the link
+ * leads, inside the root, as open(2) with O_CREAT does it.
+ */
+static int through_link(int dir, const char *name, const char *path, size_t upto, char *out, size_t size)
+{
+	char link[4096];
+	ssize_t n = readlinkat(dir, name, link, sizeof link - 1);
+	size_t cut = upto;
+
+	if (n < 0) return errno == EINVAL ? -EEXIST : -errno;
+	link[n] = 0;
+	while (cut > 0 && path[cut - 1] == '/') cut--;
+	while (cut > 0 && path[cut - 1] != '/') cut--;
+	if (link[0] == '/') cut = 0;
+	n = snprintf(out, size, "%.*s%s%s", (int)cut, path, link, path + upto);
+	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+}
+
 /* Open the directory *path* in the root as O_PATH, making what is missing. */
-static int make_dirs(int root, const char *path, mode_t mode)
+static int make_dirs_deep(int root, const char *path, mode_t mode, int depth)
 {
 	char done[4096];
 	size_t n = strlen(path);
@@ -64,6 +87,7 @@ static int make_dirs(int root, const char *path, mode_t mode)
 
 	if ((here = open_in_root(root, path, O_PATH | O_DIRECTORY, 0)) != -ENOENT) return here;
 	if (n >= sizeof done) return -ENAMETOOLONG;
+	if (depth >= MAX_LINKS) return -ELOOP;
 	if ((here = open_in_root(root, "/", O_PATH | O_DIRECTORY, 0)) < 0) return here;
 	for (size_t i = 0; i <= n; i++) {
 		/* Each prefix is looked up from the root: links and `..` in what exists keep their meaning. */
@@ -73,10 +97,14 @@ static int make_dirs(int root, const char *path, mode_t mode)
 		if ((next = open_in_root(root, done, O_PATH | O_DIRECTORY, 0)) == -ENOENT) {
 			const char *name = strrchr(done, '/');
 			name = name ? name + 1 : done;
-			if (mkdirat(here, name, mode) < 0 && errno != EEXIST) {
-				next = -errno;
+			int made = mkdirat(here, name, mode) < 0 ? -errno : 0;
+			if (made == -EEXIST && (made = through_link(here, name, path, i, done, sizeof done)) == 0) {
 				close(here);
-				return next;
+				return make_dirs_deep(root, done, mode, depth + 1);
+			}
+			if (made < 0) {
+				close(here);
+				return made;
 			}
 			next = open_in_root(root, done, O_PATH | O_DIRECTORY, 0);
 		}
@@ -86,14 +114,20 @@ static int make_dirs(int root, const char *path, mode_t mode)
 	return here;
 }
 
+static int make_dirs(int root, const char *path, mode_t mode)
+{
+	return make_dirs_deep(root, path, mode, 0);
+}
+
 /* Open what stands at *path* in the root; make a directory or an empty file where nothing stands. */
-static int make_target(int root, const char *path, int directory)
+static int make_target_deep(int root, const char *path, int directory, int nofollow, int depth)
 {
 	char parent[4096];
-	int fd = open_in_root(root, path, O_PATH, 0), dir;
+	int fd = open_in_root(root, path, O_PATH | (nofollow ? O_NOFOLLOW : 0), 0), dir;
 
 	if (fd != -ENOENT) return fd;
 	if (directory) return make_dirs(root, path, 0755);
+	if (depth >= MAX_LINKS) return -ELOOP;
 	size_t n = strlen(path);
 	while (n > 1 && path[n - 1] == '/') n--;
 	const char *name = memrchr(path, '/', n);
@@ -106,6 +140,8 @@ static int make_target(int root, const char *path, int directory)
 	fd = openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
 	if (fd < 0) {
 		fd = -errno;
+		if (fd == -EEXIST && (fd = through_link(dir, name, path, n, parent, sizeof parent)) == 0)
+			fd = make_target_deep(root, parent, directory, nofollow, depth + 1);
 		close(dir);
 		return fd;
 	}
@@ -114,6 +150,11 @@ static int make_target(int root, const char *path, int directory)
 	if (fd < 0) fd = -errno;
 	close(dir);
 	return fd;
+}
+
+static int make_target(int root, const char *path, int directory)
+{
+	return make_target_deep(root, path, directory, 0, 0);
 }
 
 static int set_attrs(int fd, uint64_t set, uint64_t clr, uint64_t propagation, unsigned flags)
@@ -136,9 +177,9 @@ static int is_directory(int fd)
 }
 
 /* Attach the detached mount *tree* at *path*, which is made if missing; tree is closed. */
-static int attach_at(struct stage *st, int tree, const char *path)
+static int attach_at(struct stage *st, int tree, const char *path, int nofollow)
 {
-	int target = make_target(st->root, path, is_directory(tree)), r = target;
+	int target = make_target_deep(st->root, path, is_directory(tree), nofollow, 0), r = target;
 
 	if (target >= 0) {
 		r = attach(tree, target);
@@ -148,14 +189,19 @@ static int attach_at(struct stage *st, int tree, const char *path)
 	return r;
 }
 
-static int clone_tree(int dfd, const char *path, int recursive)
+static int clone_tree_flags(int dfd, const char *path, int recursive, unsigned more)
 {
-	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (*path ? 0 : AT_EMPTY_PATH);
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (*path ? 0 : AT_EMPTY_PATH) | more;
 	long fd = syscall(SYS_open_tree, dfd, path, flags | (recursive ? AT_RECURSIVE : 0));
 
 	/* A tree with mounts that an outer namespace locked can only be copied whole. */
 	if (fd < 0 && errno == EINVAL && !recursive) fd = syscall(SYS_open_tree, dfd, path, flags | AT_RECURSIVE);
 	return fd < 0 ? -errno : (int)fd;
+}
+
+static int clone_tree(int dfd, const char *path, int recursive)
+{
+	return clone_tree_flags(dfd, path, recursive, 0);
 }
 
 /*
@@ -178,36 +224,135 @@ static int set_root(struct stage *st, const struct op *op)
 	return 0;
 }
 
+static int open_parent(struct stage *st, const char *path, const char **name);
+
+/* Make the link *from* of the host again at *path*; -EINVAL if it is no link. */
+static int copy_link(struct stage *st, const char *from, const char *path)
+{
+	char text[4096], there[4096];
+	const char *name;
+	ssize_t n = readlink(from, text, sizeof text - 1), m;
+	int dir, r = 0;
+
+	if (n < 0) return -errno;
+	text[n] = 0;
+	if ((dir = open_parent(st, path, &name)) < 0) return dir;
+	if (symlinkat(text, dir, name) < 0) {
+		r = -errno;
+		if (r == -EEXIST && (m = readlinkat(dir, name, there, sizeof there)) == n && !memcmp(text, there, (size_t)n)) r = 0;
+	}
+	close(dir);
+	return r;
+}
+
 static int bind_tree(struct stage *st, const struct op *op)
 {
 	unsigned rec = op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0;
 	int tree, r;
 
-	tree = op->fd >= 0 ? clone_tree(op->fd, "", rec != 0) : clone_tree(AT_FDCWD, arg(op, 0), rec != 0);
+	if (op->flags & OPF_COPY_LINK && (r = copy_link(st, arg(op, 0), arg(op, 1))) != -EINVAL) return r;
+	if (op->fd >= 0)
+		tree = clone_tree(op->fd, "", rec != 0);
+	else
+		tree = clone_tree_flags(AT_FDCWD, arg(op, 0), rec != 0, op->flags & OPF_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
 	if (tree < 0) return tree;
 	/* Only a bind that asked for it (rro and friends) changes the mounts below. */
 	if ((r = set_attrs(tree, op->a, op->b, op->c, op->d ? AT_RECURSIVE : 0)) < 0) {
 		close(tree);
 		return r;
 	}
-	return attach_at(st, tree, arg(op, 1));
+	return attach_at(st, tree, arg(op, 1), op->flags & OPF_TARGET_NOFOLLOW);
+}
+
+/* Copy one regular file; *mode* may have setuid bits, which a write would clear: it is set last. */
+static int copy_file(int from, int to, const char *name, const struct stat *st)
+{
+	int in = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), out, r = 0;
+	ssize_t n;
+
+	if (in < 0) return -errno;
+	if ((out = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) < 0) {
+		r = -errno;
+	} else {
+		while ((n = sendfile(out, in, NULL, 1 << 20)) > 0) {}
+		if (n < 0 || fchown(out, st->st_uid, st->st_gid) < 0 || fchmod(out, st->st_mode & 07777) < 0) r = -errno;
+		close(out);
+	}
+	close(in);
+	return r;
+}
+
+/* Copy what the directory *from* holds into *to* (a fresh tmpfs): files, directories and links. */
+static int copy_up(int from, int to, int depth)
+{
+	struct { uint64_t ino, off; unsigned short size; unsigned char type; char name[]; } *entry;
+	char buffer[4096] __attribute__((aligned(8))), link[4096];
+	struct stat st;
+	long got;
+	int r = 0;
+
+	if (depth > 32) return -ELOOP;
+	while (r == 0 && (got = syscall(SYS_getdents64, from, buffer, sizeof buffer)) > 0) {
+		for (long at = 0; r == 0 && at < got; at += entry->size) {
+			entry = (void *)(buffer + at);
+			const char *name = entry->name;
+			if (!strcmp(name, ".") || !strcmp(name, "..")) continue;
+			if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0) return -errno;
+			if (S_ISREG(st.st_mode)) {
+				r = copy_file(from, to, name, &st);
+			} else if (S_ISLNK(st.st_mode)) {
+				ssize_t n = readlinkat(from, name, link, sizeof link - 1);
+				link[n < 0 ? 0 : n] = 0;
+				if (n < 0 || symlinkat(link, to, name) < 0
+				    || fchownat(to, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+					r = -errno;
+			} else if (S_ISDIR(st.st_mode)) {
+				int in = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), out = -1;
+				if (in < 0 || mkdirat(to, name, 0700) < 0
+				    || (out = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+					r = -errno;
+				else if ((r = copy_up(in, out, depth + 1)) == 0
+					 && (fchown(out, st.st_uid, st.st_gid) < 0 || fchmod(out, st.st_mode & 07777) < 0))
+					r = -errno;
+				if (in >= 0) close(in);
+				if (out >= 0) close(out);
+			} /* devices and sockets are not for a copy */
+		}
+	}
+	return r == 0 && got < 0 ? -errno : r;
 }
 
 static int mount_new(struct stage *st, const struct op *op)
 {
-	char path[64];
-	int target = make_target(st->root, arg(op, 1), 1), r = 0;
+	char path[64], options[4096];
+	const char *data = arg(op, 3);
+	int tmpfs = !strcmp(arg(op, 2), "tmpfs"), r = 0, top;
+	int target = open_in_root(st->root, arg(op, 1), O_PATH, 0);
+	struct stat was;
 
+	if (target >= 0 && tmpfs && !strstr(data, "mode=") && fstat(target, &was) == 0) {
+		/* A tmpfs over a directory that is there keeps its mode (tmpfs's own default is 1777). */
+		r = snprintf(options, sizeof options, "%s%smode=%o", data, *data ? "," : "", was.st_mode & 07777);
+		if (r < (int)sizeof options) data = options;
+	}
+	if (target == -ENOENT) target = make_target(st->root, arg(op, 1), 1);
 	if (target < 0) return target;
 	/* mount(2) takes all options of any file system as text; the target is a descriptor, never a path. */
 	snprintf(path, sizeof path, "/proc/self/fd/%d", target);
-	if (mount(arg(op, 0), path, arg(op, 2), op->a, op->len[3] ? arg(op, 3) : NULL) < 0) r = -errno;
-	close(target);
-	if (r == 0 && op->b) {
-		if ((target = open_in_root(st->root, arg(op, 1), O_PATH, 0)) < 0) return target;
-		r = set_attrs(target, 0, 0, op->b, op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0);
+	r = mount(arg(op, 0), path, arg(op, 2), op->a, *data ? data : NULL) < 0 ? -errno : 0;
+	if (r < 0 || !(op->b || op->flags & OPF_COPYUP)) {
 		close(target);
+		return r;
 	}
+	if ((top = open_in_root(st->root, arg(op, 1), O_RDONLY | O_DIRECTORY, 0)) < 0) return top;
+	if (op->flags & OPF_COPYUP) {
+		int below = openat(target, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = below < 0 ? -errno : copy_up(below, top, 0);
+		if (below >= 0) close(below);
+	}
+	if (r == 0 && op->b) r = set_attrs(top, 0, 0, op->b, op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0);
+	close(target);
+	close(top);
 	return r;
 }
 
@@ -355,12 +500,15 @@ static int open_console(struct stage *st, const struct op *op)
 	struct winsize size = { .ws_row = (unsigned short)op->a, .ws_col = (unsigned short)op->b };
 	int unlock = 0, master, slave, target, r = 0;
 
+	if (st->root < 0 && (st->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0) return -errno;
 	if ((master = open_in_root(st->root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY, 0)) < 0) return master;
 	if (ioctl(master, TIOCSPTLCK, &unlock) < 0) return -errno;
 	/* TIOCGPTPEER needs no path, so no link can lead it astray. */
 	if ((slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0) return -errno;
 	if (op->a || op->b) ioctl(master, TIOCSWINSZ, &size);
-	if ((target = make_target(st->root, "/dev/console", 0)) >= 0) {
+	if (op->flags & OPF_JOINED) {
+		/* the container's own process has the console */
+	} else if ((target = make_target(st->root, "/dev/console", 0)) >= 0) {
 		int tree = clone_tree(slave, "", 0);
 		r = tree < 0 ? tree : attach(tree, target);
 		if (tree >= 0) close(tree);
@@ -392,7 +540,7 @@ int op_mounts(struct stage *st, const struct op *op)
 		return bind_tree(st, op);
 	case OP_ATTACH: {
 		int r = set_attrs(op->fd, op->a, op->b, op->c, op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0);
-		return r < 0 ? r : attach_at(st, op->fd, arg(op, 1));
+		return r < 0 ? r : attach_at(st, op->fd, arg(op, 1), 0);
 	}
 	case OP_MKDIR:
 		return make_dir(st, op);

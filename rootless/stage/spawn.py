@@ -10,6 +10,7 @@ Source: memfd_create(2), fcntl(2) F_ADD_SEALS
 from __future__ import annotations
 
 import _socket
+import fcntl
 import posix
 
 from rootless.errors import KernelError
@@ -57,14 +58,14 @@ def spawn_stage(
     fds: dict[int, Fd] = {first: theirs}
     if stdio is not None:
         fds.update(enumerate(stdio))
-    kept = [Fd(number) for number in range(3, 3 + preserve_fds)]
+    kept = [Fd(number) for number in range(3, 3 + preserve_fds) if _given(number)]
     try:
         with sealed_program() as program, memfd_sealed("rootless-plan", plan) as document:
             fds[first + 1] = document
             for at, slot in enumerate(slots):
                 fds[first + 2 + at] = slot
-            for at, fd in enumerate(kept):
-                fds[3 + at] = fd
+            for fd in kept:
+                fds[fd.fileno()] = fd
             pid = spawn([TITLE, str(first)], executable=program, fds=fds, env={})
     except KernelError:
         ours.close()
@@ -74,3 +75,11 @@ def spawn_stage(
         for fd in kept:
             fd.detach()
     return pid, ours
+
+
+def _given(number: int) -> bool:
+    """Say whether our caller left descriptor *number* open for the container: all of our own are close-on-exec."""
+    try:
+        return not fcntl.fcntl(number, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    except OSError:
+        return False

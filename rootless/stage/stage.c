@@ -49,14 +49,16 @@ int send_message(uint32_t kind, int a, int b, int fd)
 }
 
 /* Wait for one message of *kind* from the parent; its end means that nobody wants us any more. */
-int wait_message(uint32_t kind)
+int wait_message(uint32_t kind, int *value)
 {
 	struct message m;
 	ssize_t n;
 
 	while ((n = recv(sync_fd, &m, sizeof m, 0)) < 0 && errno == EINTR) {}
 	if (n <= 0) _exit(125);
-	return n == sizeof m && m.kind == kind ? 0 : -EPROTO;
+	if (n != sizeof m || m.kind != kind) return -EPROTO;
+	if (value && m.a > 0) *value = m.a;
+	return 0;
 }
 
 static _Noreturn void fail(int error)
@@ -109,7 +111,7 @@ static int set_timens(const struct op *op)
 
 static int wait_start(const struct op *op)
 {
-	if (op->fd < 0) return wait_message(MSG_START);
+	if (op->fd < 0) return wait_message(MSG_START, NULL);
 	/* create has ended long ago: whoever starts us connects. From here on that connection is the sync
 	 * socket, so its end tells `start` that the exec has happened. */
 	for (;;) {
@@ -195,8 +197,25 @@ static int run_exec(const struct op *op)
 	return -errno;
 }
 
-/* Run one program to its end with *stdin_text* on its stdin; -ETIME after *timeout_ms*. */
-static int run_hook(const struct op *op)
+/* Write the State document, our pid in its place; a hook need not read its stdin. */
+static void feed_hook(const struct op *op, int fd, int pid)
+{
+	const char *text = arg(op, 2);
+	char number[12];
+	size_t gap = 10, at = (size_t)op->b, size = op->len[2];
+
+	signal(SIGPIPE, SIG_IGN);
+	if (at && at + gap <= size) {
+		snprintf(number, sizeof number, "%-10d", pid);
+		if (write(fd, text, at) == (ssize_t)at && write(fd, number, gap) == (ssize_t)gap
+		    && write(fd, text + at + gap, size - at - gap) < 0) {}
+	} else if (write(fd, text, size) < 0) {
+	}
+	signal(SIGPIPE, SIG_DFL);
+}
+
+/* Run one program to its end; -ETIME after the timeout, -(1000 + status) for its failure, 128 + n for a signal. */
+static int run_hook(struct stage *st, const struct op *op)
 {
 	int pipefd[2], status, r;
 	int64_t timeout_ms = (int64_t)op->a, waited = 0;
@@ -207,15 +226,14 @@ static int run_hook(const struct op *op)
 	if (pid < 0) return -errno;
 	if (pid == 0) {
 		if (dup2(pipefd[0], 0) < 0 || unpack_block(op, 0, argv_block, MAX_STRINGS) < 0
-		    || unpack_block(op, 1, env_block, MAX_STRINGS) < 0)
+		    || unpack_block(op, 1, env_block, MAX_STRINGS) < 0
+		    || syscall(SYS_close_range, 3u, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */) < 0)
 			_exit(126);
 		execve(arg(op, 3), argv_block, env_block);
 		_exit(errno == ENOENT ? 127 : 126);
 	}
 	close(pipefd[0]);
-	signal(SIGPIPE, SIG_IGN);
-	if (write(pipefd[1], arg(op, 2), op->len[2]) < 0) {} /* a hook need not read its stdin */
-	signal(SIGPIPE, SIG_DFL);
+	feed_hook(op, pipefd[1], st->pid);
 	close(pipefd[1]);
 	while ((r = waitpid(pid, &status, timeout_ms > 0 ? WNOHANG : 0)) == 0 || (r < 0 && errno == EINTR)) {
 		if (timeout_ms > 0 && waited >= timeout_ms) {
@@ -227,7 +245,8 @@ static int run_hook(const struct op *op)
 		waited += 5;
 	}
 	if (r < 0) return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ECHILD;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
+	return -(1000 + (WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)));
 }
 
 static int set_pdeathsig(const struct op *op)
@@ -256,7 +275,7 @@ static int op_process(struct stage *st, const struct op *op)
 		return clone_container(op);
 	case OP_SYNC:
 		r = send_message(MSG_SYNC, (int)op->a, 0, -1);
-		return r < 0 ? r : wait_message(MSG_ACK);
+		return r < 0 ? r : wait_message(MSG_ACK, &st->pid);
 	case OP_READY:
 		return send_message(MSG_READY, 0, 0, -1);
 	case OP_START:
@@ -264,7 +283,7 @@ static int op_process(struct stage *st, const struct op *op)
 	case OP_EXEC:
 		return run_exec(op);
 	case OP_HOOK:
-		return run_hook(op);
+		return run_hook(st, op);
 	case OP_PDEATHSIG:
 		return set_pdeathsig(op);
 	case OP_NAME:
@@ -313,7 +332,7 @@ int main(int argc, char **argv)
 			}
 			continue;
 		}
-		if (!(op->flags & (OPF_OPTIONAL | OPF_ELSE))) fail(-r);
+		if (!(op->flags & (OPF_OPTIONAL | OPF_ELSE)) || (r == -EINVAL && op->flags & OPF_STRICT)) fail(-r);
 		send_message(MSG_WARN, -r, 0, -1);
 	}
 	return 125;

@@ -20,6 +20,7 @@ struct stage {
 	int root;        /* O_PATH of the new root, -1 before OP_ROOT */
 	uint32_t at;     /* index of the operation that runs, for messages */
 	const char *program; /* what OP_LOOKUP found */
+	int pid;         /* ours as the parent sees it; comes with an ACK */
 };
 
 /* The string arguments of an operation; each has a NUL behind it. */
@@ -36,7 +37,7 @@ int op_mounts(struct stage *st, const struct op *op);
 int op_creds(struct stage *st, const struct op *op);
 /* stage.c */
 int send_message(uint32_t kind, int a, int b, int fd);
-int wait_message(uint32_t kind);
+int wait_message(uint32_t kind, int *value);
 
 /* What a file returns for an operation that is not its own. */
 enum { NOT_MINE = -100000 };

@@ -53,6 +53,7 @@ enum op_kind {
 	OP_EXEC = 46,
 	OP_DUMPABLE = 47,
 	OP_DUP = 48,
+	OP_MEMPOLICY = 49,
 };
 enum op_flag {
 	OPF_OPTIONAL = 1,
@@ -64,6 +65,10 @@ enum op_flag {
 	OPF_COPYUP = 64,
 	OPF_SKIP_MISSING = 128,
 	OPF_NOFOLLOW = 256,
+	OPF_TARGET_NOFOLLOW = 512,
+	OPF_STRICT = 1024,
+	OPF_COPY_LINK = 2048,
+	OPF_JOINED = 4096,
 };
 enum message_kind {
 	MSG_PID = 1,
