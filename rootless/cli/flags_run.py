@@ -130,7 +130,7 @@ def run_options(
         privileged=parsed.flag("privileged"),
         cap_add=parsed.many("cap-add"),
         cap_drop=parsed.many("cap-drop"),
-        security=_security(parsed.many("security-opt"), warnings, cwd),
+        security=_security(parsed.many("security-opt"), warnings, cwd, read_text),
         read_only=parsed.flag("read-only"),
         read_only_tmpfs=parsed.flag("read-only-tmpfs", True),
         shm_size=_shm_size(parsed.text("shm-size")),
@@ -351,16 +351,16 @@ def _no_hosts(parsed: Parsed) -> bool:
 def _dns(parsed: Parsed) -> tuple[str, ...]:
     servers = parsed.many("dns")
     mode = _network(parsed.many("network")).mode
-    if mode in ("none", "container"):
-        for flag in ("dns", "dns-option", "dns-search"):
-            if parsed.many(flag):
-                raise UsageError(f"conflicting options: dns and the network mode: {mode}")
     for server in servers:
         if server == "none":
             if len(servers) > 1:
                 raise UsageError("--dns=none is not allowed together with other DNS options")
         elif not values.ip_version(server):
             raise UsageError(f"{server} is not an ip address")
+    if mode in ("none", "container") and (
+        parsed.given("dns") or parsed.given("dns-option") or parsed.given("dns-search")
+    ):
+        raise UsageError(f"conflicting options: dns and the network mode: {mode}")
     return servers
 
 
@@ -376,7 +376,9 @@ def _publish(texts: tuple[str, ...]) -> tuple[PortRange, ...]:
     return tuple(found)
 
 
-def _security(texts: tuple[str, ...], warnings: list[str], cwd: str) -> SecurityOptions:
+def _security(
+    texts: tuple[str, ...], warnings: list[str], cwd: str, read_text: Callable[[str], str]
+) -> SecurityOptions:
     no_new_privileges, seccomp = False, ""
     mask: list[str] = []
     unmask: list[str] = []
@@ -413,6 +415,8 @@ def _security(texts: tuple[str, ...], warnings: list[str], cwd: str) -> Security
                 )
         else:
             raise UsageError(f'invalid --security-opt 2: "{text}"')
+    if seccomp not in ("", "unconfined"):
+        _read(seccomp, read_text, "opening seccomp profile failed: ")
     return SecurityOptions(no_new_privileges, seccomp, tuple(mask), tuple(unmask), tuple(proc_opts))
 
 

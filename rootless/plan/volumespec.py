@@ -112,7 +112,10 @@ def _target(target: str) -> str:
         raise UsageError("container directory cannot be empty")
     if not target.startswith("/"):
         raise UsageError(f'invalid container path "{target}", must be an absolute path')
-    return clean_path(target)
+    cleaned = clean_path(target)
+    if cleaned == "/":
+        raise UsageError(f'invalid container path "{target}", must not be the root')
+    return cleaned
 
 
 def tmpfs(text: str) -> VolumeRequest:
@@ -144,7 +147,7 @@ def mount(text: str, fields: list[str], cwd: str, home: str) -> VolumeRequest:
     if not fields or not fields[0].startswith("type="):
         raise UsageError(MOUNT_FORMAT)
     kind = fields[0].partition("=")[2]
-    if kind in ("image", "glob", "ramfs", "cgroup"):
+    if kind in ("image", "ramfs", "cgroup"):
         raise UsageError(f"--mount type={kind} is not supported yet")
     if kind not in ("bind", "volume", "tmpfs", "devpts"):
         raise UsageError(f'invalid filesystem type "{kind}"')

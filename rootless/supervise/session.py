@@ -86,6 +86,9 @@ def run(options: RunOptions, roots: Roots, driver: str, caller: Caller) -> int:
         raise UsageError(
             f"container id file exists. Ensure another container is not using it or delete {options.cidfile}"
         )
+    for path in (options.cidfile, options.pidfile):
+        if path and not os.access(os.path.dirname(path) or ".", os.W_OK):
+            raise UsageError(f"opening {'cidfile' if path == options.cidfile else 'pidfile'} {path}: cannot be written")
     data_lock = layout.lock_shared(roots)
     image = None if options.rootfs else _image(options, roots, caller)
     caller.trace("image")
@@ -126,6 +129,10 @@ def _image(options: RunOptions, roots: Roots, caller: Caller) -> ImageRecord:
         found = images.lookup(roots, options.image)
     if found is None:
         raise StoreError(f"{options.image}: image not known")
+    if _other_platform(options, found):
+        has = f"{found.config.get('os')}/{found.config.get('architecture')}"
+        wanted = options.platform or f"{options.os or 'linux'}/{options.arch or found.config.get('architecture')}"
+        caller.warn(f"image platform ({has}) does not match the expected platform ({wanted})")
     return found
 
 
@@ -201,7 +208,8 @@ def _rootfs(
     if image is None:
         path = os.path.realpath(options.image)
         if not os.path.isdir(path):
-            raise RootlessError(f"--rootfs {options.image}: not a directory")
+            reason = "not a directory" if os.path.lexists(options.image) else "no such file or directory"
+            raise RootlessError(f"running container create option: stat {options.image}: {reason}")
         mounted = RootfsMount(detached_directory(path), "rootfs")
         mounted.reason = "asked for"
         undo.push(mounted.close)

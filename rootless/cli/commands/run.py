@@ -59,8 +59,10 @@ def _global_words(options: GlobalOptions) -> list[str]:
 
 def _pull_words(wanted: RunOptions) -> list[str]:
     words = ["pull", f"--policy={'newer' if wanted.pull == 'newer' else 'always'}"]
-    for name, value in (("platform", wanted.platform), ("arch", wanted.arch), ("os", wanted.os),
-                        ("variant", wanted.variant), ("authfile", wanted.authfile)):  # fmt: skip
+    choice = [("arch", wanted.arch), ("os", wanted.os), ("variant", wanted.variant)]
+    if wanted.platform:
+        choice = [("platform", wanted.platform)]  # the others are its parts
+    for name, value in (*choice, ("authfile", wanted.authfile)):
         if value:
             words.append(f"--{name}={value}")
     if wanted.tls_verify is not None:

@@ -26,6 +26,7 @@ FILES = {
     "/env": 'A=1\n#c\n  B=2 \n\nC\nD="q"\nHOM*\r\n',
     "/badenv": "=x\n",
     "/labels": "a=b\n# c\nd\n",
+    "/cwd/p.json": "{}",
     "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000:Me:/home/me:/bin/zsh\n",
     "/proc/self/limits": (
         "Limit                     Soft Limit           Hard Limit           Units     \n"
@@ -83,8 +84,8 @@ CHANGES = {
     "image-volume": "ignore", "init": "true", "interactive": "true", "ipc": "host", "label": "a=b",
     "label-file": "/labels", "mount": "type=tmpfs,dst=/x", "name": "x", "network": "none", "no-hosts": "true",
     "oom-score-adj": "5", "os": "linux", "passwd": "false", "passwd-entry": "x", "personality": "LINUX32",
-    "pid": "host", "pidfile": "/x", "platform": "linux/arm64", "privileged": "true", "publish": "80", "publish-all": "true",
-    "pull": "never", "quiet": "true", "read-only": "true", "read-only-tmpfs": "false", "rm": "true", "rootfs": "true",
+    "pid": "host", "pidfile": "/x", "platform": "linux/arm64", "privileged": "true", "publish": "80",
+    "publish-all": "true", "pull": "never", "quiet": "true", "read-only": "true", "read-only-tmpfs": "false", "rm": "true", "rootfs": "true",
     "security-opt": "no-new-privileges", "shm-size": "1m", "sig-proxy": "false", "stop-signal": "INT",
     "stop-timeout": "3", "sysctl": "net.a=1", "timeout": "3", "tls-verify": "false", "tmpfs": "/x", "tty": "true",
     "tz": "local", "ulimit": "nofile=1", "umask": "27", "unsetenv": "A", "unsetenv-all": "true", "user": "x",
@@ -242,6 +243,8 @@ def test_security_options() -> None:
         (["--sysctl", "x"], "x is invalid, sysctl values must be in the form of KEY=VALUE"),
         (["--sysctl", "kernel.foo=1"], "sysctl 'kernel.foo' is not allowed"),
         (["--image-volume", "foo"], 'invalid image volume mode "foo" required value: bind, tmpfs, ignore'),
+        (["--dns-search", "", "--network", "none"], "conflicting options: dns and the network mode: none"),
+        (["--security-opt", "seccomp=/none"], "opening seccomp profile failed: open /none: no such file or directory"),
         (["--security-opt", "foo"], 'invalid --security-opt 1: "foo"'),
         (["--security-opt", "foo=bar"], 'invalid --security-opt 2: "foo=bar"'),
         (

@@ -132,6 +132,7 @@ def test_volumes(text: str, request_: VolumeRequest) -> None:
             'creating named volume "a%b": running volume create option: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: '
             "invalid argument",
         ),
+        ("/tmp:/a/..", 'invalid container path "/a/..", must not be the root'),
         ("/tmp:/x:O", "volume option O (an overlay over the source) is not supported yet"),
     ],
 )
