@@ -77,6 +77,24 @@ def probe_all(data_root: str, run_root: str, environ: Mapping[str, str]) -> Host
     return HostFacts(_key(data_root), settings, tuple(sorted(found, key=lambda one: order[one.name])))
 
 
+def probe_storage(data_root: str, run_root: str, environ: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Try only what decides about the storage driver: overlay, FUSE, the store (for `info`).
+
+    Blocks: 50 ms
+    """
+
+    def body() -> list[Finding]:
+        enter(run_root, UsernsMode("host"), environ)
+        target = f"{run_root}/probe-{os.getpid()}"
+        os.mkdir(target, 0o700)
+        try:
+            return [_attempt(f.FUSE, lambda: _fuse(target)), *_store(data_root)]
+        finally:
+            os.rmdir(target)
+
+    return tuple(_forked((f.FUSE, f.OVERLAY, f.STORE), body))
+
+
 ORDER = (
     f.USERNS, f.RANGES, f.IDMAP, f.FRESH_PROC, f.HOSTNAME, f.OVERLAY, f.FUSE, f.TUN, f.PING, f.CGROUP, f.SECCOMP,
     f.NOTIFY, f.MEMFD, f.CLONE3, f.OPENAT2, f.MOUNT_API, f.IDMAPPED, f.STORE, f.XATTR, f.REFLINK, f.RUN_ROOT,

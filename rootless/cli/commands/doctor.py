@@ -122,8 +122,10 @@ def row(finding: Finding, settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-ANCHORS = {f.RANGES: "subordinate-ids", f.IDMAP: "newuidmap", f.FUSE: "pyfuse3", f.TUN: "libslirp", f.PING: "ping", f.CGROUP: "cgroup",
-           f.XATTR: "store", f.REFLINK: "store", f.STORE: "store", f.RUN_ROOT: "run-root"}  # fmt: skip
+ANCHORS = {
+    f.RANGES: "subordinate-ids", f.IDMAP: "newuidmap", f.FUSE: "pyfuse3", f.TUN: "libslirp", f.PING: "ping",
+    f.CGROUP: "cgroup", f.XATTR: "store", f.REFLINK: "store", f.STORE: "store", f.RUN_ROOT: "run-root",
+}  # fmt: skip
 
 
 def own_remedy(finding: Finding, settings: Settings) -> str:
