@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from rootless.errors import EXIT_ENGINE, RootlessError, UsageError
+from rootless.errors import EXIT_ENGINE, KernelError, RootlessError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,10 +99,22 @@ def report(error: RootlessError) -> int:
     command = getattr(error, "command", "")
     if command:
         text += f"See 'rootless {command} --help'\n"
-    if error.hint:
-        text += f"hint: {error.hint}\n"
+    hint = error.hint or _known_hint(error)
+    if hint:
+        text += f"hint: {hint}\n"
     _to_stderr(text)
     return error.code
+
+
+def _known_hint(error: RootlessError) -> str | None:
+    """Return what the table of hints says about a failed system call; imported only now."""
+    if not isinstance(error, KernelError):
+        return None
+    import os
+
+    from rootless.kernel.hints import hint_for
+
+    return hint_for(error, os.environ)
 
 
 def warn(text: str) -> None:
