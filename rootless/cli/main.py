@@ -9,6 +9,7 @@ Source: docs/decisions (exit codes): 125 us, 126 and 127 the container's program
 
 from __future__ import annotations
 
+import os
 import posix
 import sys
 
@@ -112,6 +113,17 @@ def _known_hint(error: RootlessError) -> str | None:
         return None
     import os
 
+    from rootless.kernel.hints import hint_for
+
+    return hint_for(error, os.environ)
+
+
+def _known_remedy(error: RootlessError) -> str | None:
+    """Return what the table of hints says about a system call that failed."""
+    from rootless.errors import KernelError
+
+    if not isinstance(error, KernelError):
+        return None
     from rootless.kernel.hints import hint_for
 
     return hint_for(error, os.environ)

@@ -73,6 +73,7 @@ class LaunchContext:
     umask_default: int = 0o022
     groups_kept: bool = False
     cwd_make: bool = True
+    sysctls_required: tuple[str, ...] | None = None  # None: all of them
     memory_policy: MemoryPolicy | None = None
 
 
@@ -200,7 +201,9 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
     for key, value in linux.sysctl:
         # Before /proc/sys becomes read-only.
         path = "/proc/sys/" + key.replace(".", "/")
-        ops.append(Op("WRITE", s=(encoded(path), encoded(value)), why=f"set sysctl {key}"))
+        # A default of ours may fail where the outer container's /proc, which is read-only, had to be shown.
+        wanted = context.sysctls_required is None or key in context.sysctls_required
+        ops.append(Op("WRITE", 0 if wanted else OPTIONAL, s=(encoded(path), encoded(value)), why=f"set sysctl {key}"))
     if spec.process is not None and spec.process.terminal:
         ops.append(_console(spec.process))
     ops += [Op("READONLY", s=(encoded(p),), why=f"make {p} read-only") for p in linux.readonly_paths]

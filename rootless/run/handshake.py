@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rootless.errors import ExecNotExecutable, ExecNotFound, InternalError, LaunchError, RootlessError
 from rootless.plan.launch import SYNC_HOOKS, SYNC_MAPS
-from rootless.plan.wire import Message, Op
+from rootless.plan.wire import ELSE, Message, Op
 from rootless.spec.record import record
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ class Handshake:
                 raise InternalError(f"the stage stopped at the unknown point {message.a}")
             return Action(point)
         if message.kind == "WARN":
-            return Action("warn", message.a, f"{self._what(message.op)}: {self._strerror(message.a).lower()}")
+            return Action("warn", message.a, self._warning(message))
         if message.kind == "ERROR":
             return Action("fail", message.a, error=self._error(message))
         return Action({"PID": "pid", "CONSOLE": "console", "SECCOMP_FD": "seccomp", "READY": "ready"}[message.kind], message.a)
@@ -63,6 +63,11 @@ class Handshake:
     def _what(self, index: int) -> str:
         op = self._ops[index] if index < len(self._ops) else None
         return (op.why or op.kind.lower()) if op else f"operation {index}"
+
+    def _warning(self, message: Message) -> str:
+        text = f"{self._what(message.op)}: {self._strerror(message.a).lower()}"
+        replaced = message.op + 1 < len(self._ops) and self._ops[message.op].flags & ELSE
+        return f"{text} (instead: {self._what(message.op + 1)})" if replaced else text
 
     def _error(self, message: Message) -> RootlessError:
         op = self._ops[message.op] if message.op < len(self._ops) else None

@@ -57,6 +57,7 @@ class LaunchRequest:
     owner: int | None = None
     timeout_seconds: int = 0
     preserve_fds: int = 0
+    sysctls: tuple[str, ...] = ()
     prepared: tuple[tuple[str, Fd], ...] = ()
 
 
@@ -115,6 +116,7 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             new_keyring=request.cid,
             preserve_fds=request.preserve_fds,
             cwd_make=request.cwd_make,
+            sysctls_required=request.sysctls,
         )
         plan = plan_launch(request.spec, context)
 

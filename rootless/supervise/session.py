@@ -373,14 +373,18 @@ def _start(
             interactive=options.interactive, tty=options.tty, sig_proxy=options.sig_proxy, reaper=t.reaper,
             cwd_make=t.cwd_make, setgroups=plan.setgroups, tty_gid=gids.lookup(5) is not None,
             nested=inner_uids is not None, owner=owner[0], timeout_seconds=options.timeout,
+            sysctls=tuple([key for key, _ in options.sysctls]),
             prepared=_prepared_tmpfs(p),
         )  # fmt: skip
         caller.trace("prepare")
         launched = launch(request, p.rootfs, p.pending, undo.keep())
         first.keep()
     undo.push(launched.close)
-    for text in launched.warnings:
+    for text in launched.network.warnings:
         caller.warn(text)
+    if launched.warnings:
+        # What the kernel refused and what took its place, in one line.
+        caller.warn("; ".join(launched.warnings))
     return launched, container
 
 

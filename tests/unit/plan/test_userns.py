@@ -30,7 +30,7 @@ CALLERS = {"user": USER, "no ranges": NO_RANGES, "no tools": NO_TOOLS, "nested r
 FULL_U, FULL_G = ((0, 1000, 1), (1, 100000, 65536)), ((0, 100, 1), (1, 200000, 65536))
 ONE_U, ONE_G = ((0, 1000, 1),), ((0, 100, 1),)
 ALL = ((0, 0, ID_COUNT),)
-INSIDE = ((0, 0, 65537),)
+INSIDE = ((0, 0, 1), (1, 1, 65536))  # range by range: one over both is EPERM
 KEEP = ((0, 1, 1000), (1000, 0, 1), (1001, 1001, 64536))
 
 # mode, caller -> how, outer uids, outer gids, inner uids, inner gids, user, a word of the warning
