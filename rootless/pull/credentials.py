@@ -53,7 +53,10 @@ def authfiles(environ: Mapping[str, str], uid: int, explicit: str = "") -> tuple
     config = environ.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
     docker = environ.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    found = [f"{runtime}/containers/auth.json" if runtime else f"/run/containers/{uid}/auth.json"]
+    found = [f"{runtime}/containers/auth.json"] if runtime else []
+    fallback = f"/run/containers/{uid}/auth.json"
+    if not runtime and os.path.isfile(fallback):  # below a directory that is often root's alone
+        found.append(fallback)
     if config:
         found.append(f"{config}/containers/auth.json")
     if docker:

@@ -217,7 +217,8 @@ def _pull(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> 
 
         async def work() -> None:
             nonlocal image_id
-            async with sender:
+            # Closed without a checkpoint: the end of the events cancels this task, and an error must outlive that.
+            with sender:
                 image_id = (await pull(roots, name, request, sender)).id
 
         async with trio.open_nursery() as nursery:
