@@ -64,14 +64,16 @@ def probe_all(data_root: str, run_root: str, environ: Mapping[str, str]) -> Host
     """
     settings = read_settings(environ)
     found = [_ranges(environ)]
-    found += _forked((f.USERNS,), lambda: [_attempt(f.USERNS, lambda: _enter_one_id(environ))])
+    found += _forked((f.USERNS,), _alone(f.USERNS, lambda: _enter_one_id(environ)))
     if found[-1].works:
-        found += _forked((f.IDMAP,), lambda: [_attempt(f.IDMAP, lambda: _enter_ranges(environ))])
+        found += _forked((f.IDMAP,), _alone(f.IDMAP, lambda: _enter_ranges(environ)))
         found += _forked(_INSIDE, lambda: _inside(data_root, run_root, environ))
     else:
-        found += [Finding(name, False, "needs a user namespace") for name in (f.IDMAP, *_INSIDE)]
-    found += [_cgroup(environ), _ping()]
-    found.append(_attempt(f.RUN_ROOT, lambda: _run_root(run_root)))
+        found += [Finding(name, False, NO_NAMESPACE) for name in (f.IDMAP, *_INSIDE)]
+    for name, action in ((f.MEMFD, _memfd), (f.CLONE3, _clone3), (f.OPENAT2, _openat2)):
+        found += _forked((name,), _alone(name, action))
+    found += _store(data_root)
+    found += [_cgroup(environ), _ping(), _attempt(f.RUN_ROOT, lambda: _run_root(run_root))]
     found += _forked((f.SECCOMP, f.NOTIFY), _filters)
     order = {name: at for at, name in enumerate(ORDER)}
     return HostFacts(_key(data_root), settings, tuple(sorted(found, key=lambda one: order[one.name])))
@@ -88,19 +90,19 @@ def probe_storage(data_root: str, run_root: str, environ: Mapping[str, str]) -> 
         target = f"{run_root}/probe-{os.getpid()}"
         os.mkdir(target, 0o700)
         try:
-            return [_attempt(f.FUSE, lambda: _fuse(target)), *_store(data_root)]
+            return [_attempt(f.FUSE, lambda: _fuse(target)), _overlay(data_root)]
         finally:
             os.rmdir(target)
 
-    return tuple(_forked((f.FUSE, f.OVERLAY, f.STORE), body))
+    return (*_forked((f.FUSE, f.OVERLAY), body), *_store(data_root))
 
 
+NO_NAMESPACE = "needs a user namespace"
 ORDER = (
     f.USERNS, f.RANGES, f.IDMAP, f.FRESH_PROC, f.HOSTNAME, f.OVERLAY, f.FUSE, f.TUN, f.PING, f.CGROUP, f.SECCOMP,
     f.NOTIFY, f.MEMFD, f.CLONE3, f.OPENAT2, f.MOUNT_API, f.IDMAPPED, f.STORE, f.XATTR, f.REFLINK, f.RUN_ROOT,
 )  # fmt: skip
-_INSIDE = (f.FRESH_PROC, f.HOSTNAME, f.OVERLAY, f.FUSE, f.TUN, f.MEMFD, f.CLONE3, f.OPENAT2, f.MOUNT_API, f.IDMAPPED,
-           f.STORE, f.XATTR, f.REFLINK)  # fmt: skip
+_INSIDE = (f.FRESH_PROC, f.HOSTNAME, f.OVERLAY, f.FUSE, f.TUN, f.MOUNT_API, f.IDMAPPED)
 
 
 def _key(data_root: str) -> str:
@@ -161,7 +163,10 @@ def _said(error: BaseException) -> str:
 def _ranges(environ: Mapping[str, str]) -> Finding:
     ids = idmaps.read_facts(environ)
     if ids.uid == 0:
-        return Finding(f.RANGES, True, f"root needs none: {ids.own_uids.size} ids are ours")
+        count = min(ids.own_uids.size, ids.own_gids.size)
+        if count == 1:
+            return Finding(f.RANGES, False, "the namespace that we run in has a single id")
+        return Finding(f.RANGES, True, f"root needs none: {count} ids are ours")
     uids = sum([size for _, size in ids.sub_uids])
     gids = sum([size for _, size in ids.sub_gids])
     if uids and gids:
@@ -193,7 +198,7 @@ def _enter_ranges(environ: Mapping[str, str]) -> str:
 
 
 def _inside(data_root: str, run_root: str, environ: Mapping[str, str]) -> list[Finding]:
-    """The second child: become what a run becomes, then try each thing in a child of its own."""
+    """Become what a run becomes, then try each thing in a child of its own."""
     enter(run_root, UsernsMode("host"), environ)
     target = f"{run_root}/probe-{os.getpid()}"
     os.mkdir(target, 0o700)
@@ -201,15 +206,12 @@ def _inside(data_root: str, run_root: str, environ: Mapping[str, str]) -> list[F
     try:
         for name, action in (
             (f.FRESH_PROC, lambda: _fresh_proc(target)), (f.HOSTNAME, _hostname), (f.FUSE, lambda: _fuse(target)),
-            (f.TUN, _tun), (f.MEMFD, _memfd), (f.CLONE3, _clone3), (f.OPENAT2, _openat2),
-            (f.MOUNT_API, lambda: _mount_api(target)), (f.IDMAPPED, _idmapped),
+            (f.TUN, _tun), (f.MOUNT_API, lambda: _mount_api(target)), (f.IDMAPPED, _idmapped),
         ):  # fmt: skip
             found += _forked((name,), _alone(name, action))
-        found += _forked((f.OVERLAY, f.STORE, f.XATTR, f.REFLINK), lambda: _store(data_root))
+        found += _forked((f.OVERLAY,), lambda: [_overlay(data_root)])
     finally:
         os.rmdir(target)
-    if not any(one.name == f.OVERLAY for one in found):
-        found.append(Finding(f.OVERLAY, False, "there is no store to try it in"))
     return found
 
 
@@ -361,21 +363,38 @@ def file_system(path: str) -> str:
     return "unknown"
 
 
-def _store(data_root: str) -> list[Finding]:
+def _scratch(data_root: str) -> str:
+    """Make a directory in the store's file system, which the caller removes."""
     parent = existing_parent(data_root)
     scratch = f"{parent}/.rootless-probe-{os.getpid()}"
     try:
         os.mkdir(scratch, 0o700)
     except OSError as error:
-        finding = Finding(
-            f.STORE, False, f"{parent}: {os.strerror(error.errno or 0).lower()}", "mkdir", error.errno or 0
-        )
+        raise KernelError("mkdir", error.errno or 0, parent) from None
+    return scratch
+
+
+def _overlay(data_root: str) -> Finding:
+    try:
+        scratch = _scratch(data_root)
+    except KernelError as error:
+        return Finding(f.OVERLAY, False, error.message, error.syscall, error.errno or 0)
+    try:
+        return overlayprobe.try_overlay(scratch)
+    finally:
+        overlayprobe.remove_tree(scratch)
+
+
+def _store(data_root: str) -> list[Finding]:
+    try:
+        scratch = _scratch(data_root)
+    except KernelError as error:
+        finding = Finding(f.STORE, False, error.message, error.syscall, error.errno or 0)
         return [finding, *[Finding(name, False, "there is no store to try it in") for name in (f.XATTR, f.REFLINK)]]
     try:
         kind = file_system(scratch)
         return [
             Finding(f.STORE, True, f"{data_root} on {kind}"),
-            overlayprobe.try_overlay(scratch),
             _attempt(f.XATTR, lambda: _xattr(scratch)),
             _attempt(f.REFLINK, lambda: _reflink(scratch, kind)),
         ]

@@ -157,11 +157,16 @@ def _outer(kind: str, facts: IdFacts) -> IdMapPlan:
                 "this root lacks CAP_SETUID, CAP_SETGID or CAP_SETFCAP: only one id can be mapped, so owners in images "
                 "are squashed; add these capabilities to the container that rootless runs in",
             ))  # fmt: skip
-        warnings = ("started by root, which rootless does not need: run it as an ordinary user",)
+        warnings: tuple[str, ...] = ()
+        if facts.in_initial:
+            warnings = ("started by root, which rootless does not need: run it as an ordinary user",)
+        elif facts.own_uids.size == 1 or facts.own_gids.size == 1:
+            warnings = ("the user namespace that rootless runs in has a single id, so owners in images are squashed; "
+                        "give it more ids",)  # fmt: skip
         return IdMapPlan(
             kind=kind, how=DIRECT, outer_uids=identity(facts.own_uids.ranges),
             outer_gids=identity(facts.own_gids.ranges), setgroups=facts.setgroups,
-            warnings=warnings if facts.in_initial else (),
+            warnings=warnings,
         )  # fmt: skip
     user = facts.name or str(facts.uid)
     if not facts.sub_uids or not facts.sub_gids:

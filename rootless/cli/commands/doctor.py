@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rootless.cli import output
 from rootless.cli.parser import Command, parse
 from rootless.kernel import hints
-from rootless.kernel.probe import probe_all
+from rootless.kernel.probe import NO_NAMESPACE, probe_all
 from rootless.plan.userns import INSTALL_UIDMAP, RANGE_SIZE
 from rootless.spec import facts as f
 from rootless.spec.record import replace
@@ -103,8 +103,9 @@ def with_binding(finding: Finding) -> Finding:
 def row(finding: Finding, settings: Settings) -> dict[str, Any]:
     """Return one line of the answer, with Go's kind of field names."""
     title, instead = ROWS[finding.name]
-    hint = None if finding.works else hints.find(settings, finding.syscall, finding.errno, finding.detail)
-    remedy = "" if finding.works else own_remedy(finding, settings)
+    silent = finding.works or finding.detail == NO_NAMESPACE
+    hint = None if silent else hints.find(settings, finding.syscall, finding.errno, finding.detail)
+    remedy = "" if silent else own_remedy(finding, settings)
     if hint is not None and not remedy:
         remedy = hints.text(hint, settings)
     anchor = hint.anchor if hint is not None else ANCHORS.get(finding.name, "doctor")
@@ -115,7 +116,7 @@ def row(finding: Finding, settings: Settings) -> dict[str, Any]:
         "Syscall": finding.syscall,
         "Errno": errno.errorcode.get(finding.errno, str(finding.errno)) if finding.errno else "",
         "Detail": finding.detail,
-        "Instead": "" if finding.works else instead,
+        "Instead": "" if silent else instead,
         "Remedy": remedy,
         "Anchor": "" if finding.works else f"docs/errors.md#{anchor}",
         "Essential": finding.name in f.ESSENTIAL,
@@ -131,6 +132,8 @@ ANCHORS = {
 def own_remedy(finding: Finding, settings: Settings) -> str:
     """Return what to do where the reason is no failed system call, "" where the table of hints knows."""
     name, detail = finding.name, finding.detail
+    if name == f.RANGES and settings.nested:
+        return "give the namespace or container around us more ids"
     if name == f.RANGES:
         ids = f"{settings.free_id}-{settings.free_id + RANGE_SIZE - 1}"
         return f"as root: usermod --add-subuids {ids} --add-subgids {ids} {settings.name}"

@@ -24,6 +24,7 @@ NESTED_ROOT = IdFacts(
 )
 ROOT = replace(NESTED_ROOT, own_uids=WHOLE, own_gids=WHOLE)
 WEAK_ROOT = replace(NESTED_ROOT, may_set_ids=False)
+LONE_ROOT = replace(NESTED_ROOT, own_uids=single(0, 1000), own_gids=single(0, 1000), setgroups=False)
 
 CALLERS = {"user": USER, "no ranges": NO_RANGES, "no tools": NO_TOOLS, "nested root": NESTED_ROOT, "root": ROOT,
            "weak root": WEAK_ROOT}  # fmt: skip
@@ -144,6 +145,11 @@ def test_overlapping_ranges_and_our_own_id_are_mapped_once() -> None:
     assert plan_userns(UsernsMode("host"), facts).outer_uids == id_map(
         (0, 1000, 1), (1, 900, 100), (101, 1001, 99), (200, 1100, 400)
     )
+
+
+def test_root_of_a_single_id_says_so() -> None:
+    plan = plan_userns(UsernsMode("host"), LONE_ROOT)
+    assert plan.outer_uids == single(0, 0) and plan.squashes and "single id" in plan.warnings[0]
 
 
 def test_a_denied_setgroups_stays_denied() -> None:
