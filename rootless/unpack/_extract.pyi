@@ -17,5 +17,6 @@ class _Lib:
         step: Any,
         /,
     ) -> int: ...
+    def rl_write_behind(self, fd: int, offset: int, length: int, /) -> None: ...
 
 lib: Final[_Lib]

@@ -16,6 +16,7 @@ ffibuilder = FFI()
 ffibuilder.cdef("""
 int rl_put_file(int dfd, const char *name, unsigned mode, unsigned uid, unsigned gid, int64_t sec, int64_t nsec,
                 const char *data, size_t size, int *step);
+void rl_write_behind(int fd, int64_t offset, int64_t length);
 """)
 with open(os.path.join(HERE, "extract.c"), encoding="utf-8") as source:
     ffibuilder.set_source(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_ACL = b"system.posix_acl_default"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_BEHIND_BYTES = 8 << 20
+_BEHIND_MIN_BYTES = 1 << 18
 _TIME_MAX = (1 << 63) - 1
 _STEPS = ("open", "write", "fchown", "fchmod", "futimens")
 _STEP_OWNER = 2
@@ -61,6 +63,7 @@ class Extractor:
         self._xattr_parents: set[int] = set()
         self._file: LayerOp | None = None  # a PutFile whose content is awaited
         self._out: Fd | None = None  # open when the content comes in pieces
+        self._unwritten = 0  # bytes of the open file that the disk has not been told about
         self._step = ffi.new("int *")
 
     def close(self) -> None:
@@ -110,12 +113,20 @@ class Extractor:
             self._out = self._create(op)
         self._write(self._out, offset, view)
 
-    @staticmethod
-    def _write(out: Fd, offset: int, view: memoryview) -> None:
+    def _write(self, out: Fd, offset: int, view: memoryview) -> None:
         while view:
             done = os.pwrite(out.fileno(), view, offset)
             offset += done
             view = view[done:]
+            self._unwritten += done
+        if self._unwritten >= _BEHIND_BYTES:
+            self._write_behind(out, offset)
+
+    def _write_behind(self, out: Fd, end: int) -> None:
+        """Let the disk begin with what was written since the last time; small files wait for the end."""
+        if self._unwritten >= _BEHIND_MIN_BYTES:
+            lib.rl_write_behind(out.fileno(), max(0, end - self._unwritten), self._unwritten)
+        self._unwritten = 0
 
     def end(self) -> None:
         """Say that the archive is complete."""
@@ -175,6 +186,7 @@ class Extractor:
             number = out.fileno()
             if header.sparse is not None:
                 os.ftruncate(number, header.size_bytes)
+            self._write_behind(out, header.size_bytes)
             self._dress(number, op, directory=False)
             self._time(number, header.mtime_ns)
         self.size_bytes += header.size_bytes
