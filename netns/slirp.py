@@ -32,6 +32,11 @@ _EACCES, _EADDRINUSE, _EADDRNOTAVAIL = 13, 98, 99
 _PORT_START = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
 
+def is_built() -> bool:
+    """Tell whether there is a stack at all."""
+    return lib is not None
+
+
 def require() -> None:
     """Raise NotSupported where the module was not built."""
     if lib is None:
@@ -48,6 +53,12 @@ def config_version_max() -> int:
     """Return the SLIRP_CONFIG_VERSION_MAX that we were built against. Raises: NotSupported"""
     require()
     return int(lib.rl_slirp_config_version_max())
+
+
+def frame_allowed(config: NetConfig, frame: bytes) -> bool:
+    """Tell whether a *frame* of the container may enter the stack (frame_filter.c). Raises: NotSupported"""
+    require()
+    return bool(lib.rl_frame_allowed(c_config(config), frame, len(frame)))
 
 
 def restrict_system_calls() -> int:
