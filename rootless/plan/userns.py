@@ -239,4 +239,5 @@ def _rearranged(outer: IdMap, user: int | None) -> IdMap:
             at += size
     if user is not None and not placed:
         mapped.append(IdRange(user, 0, 1))
-    return IdMap(tuple(mapped)).merged()
+    # Not merged: the kernel refuses (EPERM) a range that reaches over two ranges of the outer map.
+    return IdMap(tuple(mapped))

@@ -186,6 +186,8 @@ def test_keep_id_loses_no_id(uid: int, ranges: list[tuple[int, int]]) -> None:
     assert plan.inner_uids.size == plan.outer_uids.size
     assert plan.inner_uids.compose(plan.outer_uids).size == plan.outer_uids.size
     assert plan.inner_uids.compose(plan.outer_uids).lookup(uid) == 1000
+    for r in plan.inner_uids.ranges:  # the kernel wants each range inside one range of the outer map
+        assert len(plan.outer_uids.extents(r.host, r.size)) == 1
 
 
 def test_a_single_map_never_composes_to_more() -> None:
