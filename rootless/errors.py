@@ -142,6 +142,14 @@ class LaunchError(RootlessError):
     """A step between clone and exec failed."""
 
 
+class WorkdirError(LaunchError):
+    """The working directory of the process cannot be entered; *errno* says why."""
+
+    def __init__(self, message: str, errno: int) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
 class ExecNotFound(LaunchError):
     """The container's program does not exist (127)."""
 

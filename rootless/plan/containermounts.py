@@ -65,17 +65,22 @@ def plan_mounts(
     new_volume: Callable[[], str],
     host_devices: tuple[str, ...],
     settle: Callable[[str], str],
+    host_path: Callable[[str], str],
+    host_mqueue: bool,
 ) -> MountPlan:
     """Return the mounts in the order in which they must be made.
 
     Shape: *files* are (target, host path) of generated files; *network* is private, none or host; *settle* returns
-           where a target is once dangling links of the image are followed inside the root
+           where a target is once dangling links of the image are followed inside the root, *host_path* a source
+           without links
     """
     volumes: list[VolumeUse] = []
     binds: list[BindUse] = []
     asked: dict[str, Mount] = {}
     for request in (*_image_volumes(options, image_volumes), *options.volumes):
         request = replace(request, target=settle(request.target))
+        if request.kind == "bind":
+            request = replace(request, source=host_path(request.source))
         asked[request.target] = _asked(request, volumes_dir, new_volume, volumes, binds)
     if options.read_only and options.read_only_tmpfs:
         for target in defaults.READONLY_TMPFS:
@@ -86,7 +91,7 @@ def plan_mounts(
         named = [device.target for device in devices]
         devices += tuple([d for d in privileged(host_devices) if d.target not in named])
     own_dev = "/dev" in asked and asked["/dev"].type == "bind"
-    found = {mount.destination: mount for mount in _standard(options, network, tty_gid)}
+    found = {mount.destination: mount for mount in _standard(options, network, tty_gid, host_mqueue)}
     if own_dev:
         for target in [t for t in found if t.startswith("/dev/")]:
             del found[target]
@@ -161,7 +166,7 @@ def _tmpfs(request: VolumeRequest) -> Mount:
     return Mount(request.target, "tmpfs", "tmpfs", _with_defaults(words))
 
 
-def _standard(options: RunOptions, network: str, tty_gid: bool) -> list[Mount]:
+def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: bool) -> list[Mount]:
     mode = "rw" if options.privileged else "ro"
     proc = (*defaults.PROC_OPTIONS, *options.security.proc_opts)
     if options.pid == "host":
@@ -177,7 +182,11 @@ def _standard(options: RunOptions, network: str, tty_gid: bool) -> list[Mount]:
         found.append(Mount("/sys", "sysfs", "sysfs", (*defaults.SYS_OPTIONS, mode)))
     gid = (f"gid={defaults.TTY_GID}",) if tty_gid else ()
     found.append(Mount("/dev/pts", "devpts", "devpts", defaults.DEVPTS_OPTIONS + gid))
-    found.append(Mount("/dev/mqueue", "mqueue", "mqueue", defaults.MQUEUE_OPTIONS))
+    if options.ipc != "host":
+        found.append(Mount("/dev/mqueue", "mqueue", "mqueue", defaults.MQUEUE_OPTIONS))
+    elif host_mqueue:
+        # the queues of the host's IPC namespace: mounting them anew is EPERM from another user namespace
+        found.append(Mount("/dev/mqueue", "/dev/mqueue", "bind", ("bind", *defaults.MQUEUE_OPTIONS)))
     if options.ipc == "host":
         found.append(Mount("/dev/shm", "/dev/shm", "bind", ("rbind", "rprivate", "nosuid", "noexec", "nodev")))
     elif options.ipc != "none":

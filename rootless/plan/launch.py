@@ -73,6 +73,7 @@ class LaunchContext:
     umask_default: int = 0o022
     groups_kept: bool = False
     cwd_make: bool = True
+    cwd_owner: tuple[int, int] = (0, 0)
     sysctls_required: tuple[str, ...] | None = None  # None: all of them
     memory_policy: MemoryPolicy | None = None
 
@@ -197,7 +198,8 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
     ops += now
     ops += dev_ops(spec.mounts, tuple([d.path for d in linux.devices]))
     if spec.process is not None and context.cwd_make and spec.process.cwd not in ("", "/"):
-        ops.append(Op("MKDIR", OPTIONAL, a=0o755, s=(encoded(spec.process.cwd),), why="make the working directory"))
+        ops.append(Op("MKDIR", OPTIONAL, a=0o755, b=context.cwd_owner[0], c=context.cwd_owner[1],
+                      s=(encoded(spec.process.cwd),), why="make the working directory"))  # fmt: skip
     for key, value in linux.sysctl:
         # Before /proc/sys becomes read-only.
         path = "/proc/sys/" + key.replace(".", "/")

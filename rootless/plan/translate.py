@@ -42,6 +42,8 @@ class Surroundings:
            these files, None to leave the image's. *localtime* is the zone file of --tz. *hard_limits* are pairs
            (RLIMIT_NAME, hard limit of the caller). *read_file* returns a file of the root file system or None.
            *settle* returns where a path of the root file system is once dangling links are followed inside it.
+           *host_path* resolves the links of a bind source: the container's root is mounted over the host's before
+           binds are made, and a link with `..` would climb into it. *host_mqueue*: the host has a /dev/mqueue.
            *new_volume* returns the name of a new anonymous volume. *host_devices* are the nodes of the host's /dev
            (only read for --privileged)
     """
@@ -66,6 +68,8 @@ class Surroundings:
     default_user: tuple[int, int, str] | None = None
     hard_limits: tuple[tuple[str, int], ...] = ()
     host_devices: tuple[str, ...] = ()
+    host_path: Callable[[str], str] = str
+    host_mqueue: bool = True
     settle: Callable[[str], str] = str
     engine: str = "rootless"
 
@@ -126,6 +130,8 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         new_volume=around.new_volume,
         host_devices=around.host_devices,
         settle=around.settle,
+        host_path=around.host_path,
+        host_mqueue=around.host_mqueue,
     )
     stop_signal = _stop_signal(options, config, warnings)
     process = Process(

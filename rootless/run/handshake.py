@@ -6,7 +6,7 @@ the first wrong message and never a hang or a wrong step.
 
 from __future__ import annotations
 
-from rootless.errors import ExecNotExecutable, ExecNotFound, InternalError, LaunchError, RootlessError
+from rootless.errors import ExecNotExecutable, ExecNotFound, InternalError, LaunchError, RootlessError, WorkdirError
 from rootless.plan.launch import SYNC_HOOKS, SYNC_MAPS
 from rootless.plan.wire import ELSE, Message, Op
 from rootless.spec.record import record
@@ -76,6 +76,8 @@ class Handshake:
             return exec_error(op.why, message.a, reason)
         if op is not None and op.kind == "HOOK":
             return hook_error(op.why, message.a, reason)
+        if op is not None and op.kind == "CWD":
+            return WorkdirError(f"{self._what(message.op)}: {reason}", message.a)
         return LaunchError(f"{self._what(message.op)}: {reason}")
 
 

@@ -18,6 +18,7 @@ from rootless.plan.launch import LaunchContext, plan_launch
 from rootless.run.create import Created, create, hard_limits
 from rootless.spec import mountopts
 from rootless.spec.record import record
+from rootless.spec.runtime import User
 from rootless.store import containers
 from rootless.supervise.signals import SignalInbox
 from rootless.supervise.streams import Stream
@@ -103,6 +104,7 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             undo.push(fd.close)
             slots.append(fd)
             names.append(f"mount:{destination}")
+        user = request.spec.process.user if request.spec.process else User()
         context = LaunchContext(
             bundle=request.run_dir,
             root_path="",
@@ -116,6 +118,7 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             new_keyring=request.cid,
             preserve_fds=request.preserve_fds,
             cwd_make=request.cwd_make,
+            cwd_owner=(user.uid, user.gid),
             sysctls_required=request.sysctls,
         )
         plan = plan_launch(request.spec, context)

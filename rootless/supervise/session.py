@@ -7,13 +7,14 @@ Source: architecture.md, "The life of `rootless run`"
 
 from __future__ import annotations
 
+import errno
 import os
 import posix
 
 from netns import resolv
 from netns.config import NetConfig, expand, make_config
 from netns.driver import choose
-from rootless.errors import RootlessError, StoreError, UsageError
+from rootless.errors import RootlessError, StoreError, UsageError, WorkdirError
 from rootless.kernel.enter import Identity, enter
 from rootless.kernel.fds import Fd
 from rootless.kernel.overlayprobe import forget, refused_drivers
@@ -271,6 +272,8 @@ def _around(
         volumes_dir=f"{roots.data}/volumes",
         read_file=lambda path: read_in_root(rootfs.fd, path.encode()),
         new_volume=containers.new_id,
+        host_path=os.path.realpath,
+        host_mqueue=os.path.isdir("/dev/mqueue"),
         settle=lambda path: os.fsdecode(settle_in_root(rootfs.fd, os.fsencode(path))),
         image_name=image.names[0] if image and image.names else "",
         image_id=image.id if image else "",
@@ -377,7 +380,10 @@ def _start(
             prepared=_prepared_tmpfs(p),
         )  # fmt: skip
         caller.trace("prepare")
-        launched = launch(request, p.rootfs, p.pending, undo.keep())
+        try:
+            launched = launch(request, p.rootfs, p.pending, undo.keep())
+        except WorkdirError as error:
+            raise _workdir_missing(t, p.cid, error.errno) from error
         first.keep()
     undo.push(launched.close)
     for text in launched.network.warnings:
@@ -386,6 +392,16 @@ def _start(
         # What the kernel refused and what took its place, in one line.
         caller.warn("; ".join(launched.warnings))
     return launched, container
+
+
+def _workdir_missing(translation: Translation, cid: str, code: int) -> RootlessError:
+    """Say in podman's words that --workdir names nothing that could be entered."""
+    cwd = translation.spec.process.cwd if translation.spec.process else ""
+    if code == errno.ENOENT:
+        return RootlessError(f'workdir "{cwd}" does not exist on container {cid}', code=126)
+    if code == errno.ENOTDIR:
+        return RootlessError(f'workdir "{cwd}" exists on container {cid}, but is not a directory', code=126)
+    return RootlessError(f'workdir "{cwd}" on container {cid}: {posix.strerror(code).lower()}', code=126)
 
 
 def _see_through(
