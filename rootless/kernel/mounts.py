@@ -111,7 +111,13 @@ def move_mount(tree: Fd, to_dir: Fd | None, to_path: str | bytes = b"") -> None:
 
 
 def mount_setattr(
-    mnt: Fd, *, attr_set: int = 0, attr_clr: int = 0, propagation: int = 0, userns: Fd | None = None, recursive: bool = False
+    mnt: Fd,
+    *,
+    attr_set: int = 0,
+    attr_clr: int = 0,
+    propagation: int = 0,
+    userns: Fd | None = None,
+    recursive: bool = False,
 ) -> None:
     """Change the attributes of the mount behind *mnt*.
 

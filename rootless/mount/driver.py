@@ -178,7 +178,9 @@ def prepare_scratch(request: RootfsRequest) -> None:
             os.chown(request.diff, top.st_uid, top.st_gid)
             os.chmod(request.diff, top.st_mode & 0o7777)
     except OSError as error:
-        raise RootlessError(f"make the container's layer in {request.scratch}: {os.strerror(error.errno or 0).lower()}") from error
+        raise RootlessError(
+            f"make the container's layer in {request.scratch}: {os.strerror(error.errno or 0).lower()}"
+        ) from error
 
 
 def detached_directory(path: str) -> Fd:

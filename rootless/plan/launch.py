@@ -148,7 +148,9 @@ def plan_exec(process: Process, namespaces: tuple[str, ...], context: LaunchCont
     ops = [Op("DUMPABLE", a=0, why="hide from the container while joining")]
     for kind in JOIN_ORDER:
         if kind in namespaces:
-            ops.append(Op("SETNS", a=CLONE_FLAGS[kind], fd=_slot(context, f"ns:{kind}"), why=f"join the {kind} namespace"))
+            ops.append(
+                Op("SETNS", a=CLONE_FLAGS[kind], fd=_slot(context, f"ns:{kind}"), why=f"join the {kind} namespace")
+            )
     ops.append(Op("CLONE", fd=_slot(context, "cgroup"), why="clone the process"))
     if "user" in namespaces:
         ops.append(Op("SETID", OPTIONAL, why="become root of the user namespace"))
@@ -189,11 +191,17 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
         raise SpecError(f"unknown propagation {linux.rootfs_propagation}", pointer="/linux/rootfsPropagation")
     # Nothing that we mount may reach the namespace that we were cloned from, and pivot_root refuses a
     # shared parent (pivot_root(2) EINVAL).
-    outside = propagation if not propagation & (mountopts.MS_SHARED | mountopts.MS_UNBINDABLE) else mountopts.PROPAGATION["rslave"]
+    outside = (
+        propagation
+        if not propagation & (mountopts.MS_SHARED | mountopts.MS_UNBINDABLE)
+        else mountopts.PROPAGATION["rslave"]
+    )
     ops.append(Op("PROPAGATION", a=outside, s=(b"/",), why="stop mount propagation"))
     ops.append(Op("ROOT", fd=_slot(context, "root"), a=context.root_attrs,
                   s=(encoded(context.root_path),), why="attach the root file system"))  # fmt: skip
-    slots = tuple([(name[6:], context.first_slot + i) for i, name in enumerate(context.slots) if name.startswith("mount:")])
+    slots = tuple(
+        [(name[6:], context.first_slot + i) for i, name in enumerate(context.slots) if name.startswith("mount:")]
+    )
     now, later = mount_ops(spec.mounts, MountFacts(context.bundle, slots, context.tty_gid))
     ops += now
     ops += dev_ops(spec.mounts, tuple([d.path for d in linux.devices]))
@@ -249,7 +257,13 @@ def process_ops(
         ops.append(_scheduler(process))
     if context.memory_policy is not None:
         ops.append(memory_policy_op(context.memory_policy))
-    ops.append(Op("UMASK", a=process.user.umask if process.user.umask is not None else context.umask_default, why="set the umask"))
+    ops.append(
+        Op(
+            "UMASK",
+            a=process.user.umask if process.user.umask is not None else context.umask_default,
+            why="set the umask",
+        )
+    )
     sets = [caps.mask(names)[0] for names in _cap_names(process)]
     bounding, effective, inheritable, permitted, ambient = sets
     # Only what is permitted and inheritable can be raised (capabilities(7) EPERM); `runc spec` asks for more, runc lets it go.
@@ -297,7 +311,9 @@ def _limits(process: Process, context: LaunchContext, warnings: list[str]) -> li
         ours = hard_limits.get(limit.type, _NO_LIMIT)
         if hard > ours or soft > ours:
             # Only CAP_SYS_RESOURCE of the machine raises a hard limit (setrlimit(2) EPERM).
-            warnings.append(f"{limit.type.lower()}: {min(hard, _NO_LIMIT)} is above our hard limit {ours}, which is used")
+            warnings.append(
+                f"{limit.type.lower()}: {min(hard, _NO_LIMIT)} is above our hard limit {ours}, which is used"
+            )
             soft, hard = min(soft, ours), min(hard, ours)
         ops.append(Op("RLIMIT", a=RLIMITS.index(limit.type), b=soft, c=hard, why=f"set {limit.type}"))
     return ops
@@ -337,7 +353,7 @@ def _cap_names(process: Process) -> tuple[tuple[str, ...], ...]:
 
 def _first_id(mappings: tuple[object, ...]) -> int:
     """Return 0 if it is mapped, else the lowest id that is."""
-    ids = sorted([int(getattr(m, "container_id")) for m in mappings])
+    ids = sorted([int(m.container_id) for m in mappings])
     return ids[0] if ids else 0
 
 

@@ -134,8 +134,12 @@ def dev_ops(mounts: tuple[Mount, ...], devices: tuple[str, ...]) -> tuple[Op, ..
                                                         or "rbind" in mount.options):  # fmt: skip
             return ()
     # No mknod in a user namespace (mknod(2) EPERM): the host's node is bound over an empty file.
-    ops = [Op("BIND", SKIP_MISSING, s=(encoded(f"/dev/{n}"), encoded(f"/dev/{n}")), why=f"device /dev/{n}") for n in NODES]
+    ops = [
+        Op("BIND", SKIP_MISSING, s=(encoded(f"/dev/{n}"), encoded(f"/dev/{n}")), why=f"device /dev/{n}") for n in NODES
+    ]
     standard = {f"/dev/{n}" for n in NODES}
-    ops += [Op("BIND", s=(encoded(path), encoded(path)), why=f"device {path}") for path in devices if path not in standard]
+    ops += [
+        Op("BIND", s=(encoded(path), encoded(path)), why=f"device {path}") for path in devices if path not in standard
+    ]
     ops += [Op("SYMLINK", s=(encoded(text), encoded(f"/dev/{name}")), why=f"/dev/{name}") for name, text in LINKS]
     return tuple(ops)

@@ -28,7 +28,9 @@ class Created:
     Owner: `close` closes the descriptors; it does not kill. `pid` is our child unless the stage was told otherwise
     """
 
-    def __init__(self, pid: int, pidfd: Fd, sync: Fd, handshake: Handshake, console: Fd | None, warnings: list[str]) -> None:
+    def __init__(
+        self, pid: int, pidfd: Fd, sync: Fd, handshake: Handshake, console: Fd | None, warnings: list[str]
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.sync = sync

@@ -58,7 +58,9 @@ class Handshake:
             return Action("warn", message.a, self._warning(message))
         if message.kind == "ERROR":
             return Action("fail", message.a, error=self._error(message))
-        return Action({"PID": "pid", "CONSOLE": "console", "SECCOMP_FD": "seccomp", "READY": "ready"}[message.kind], message.a)
+        return Action(
+            {"PID": "pid", "CONSOLE": "console", "SECCOMP_FD": "seccomp", "READY": "ready"}[message.kind], message.a
+        )
 
     def _what(self, index: int) -> str:
         op = self._ops[index] if index < len(self._ops) else None

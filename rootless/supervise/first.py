@@ -60,7 +60,9 @@ def _turn(s: Supervision, seconds: float) -> bool:
     for number, events in by_number.items():
         state = ready.get(number, 0)
         for stream, writing in events:
-            if state & ((select.POLLOUT if writing else select.POLLIN) | select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            if state & (
+                (select.POLLOUT if writing else select.POLLIN) | select.POLLHUP | select.POLLERR | select.POLLNVAL
+            ):
                 stream.step()
     if s.inbox.fileno() in ready:
         s.on_signal()

@@ -75,7 +75,9 @@ class Times:
 class Launched:
     """A running container; `close` ends what serves it, in the order that nothing outlives what it stands on."""
 
-    def __init__(self, supervision: Supervision, undo: Undo, network: Attachment, warnings: list[str], times: Times) -> None:
+    def __init__(
+        self, supervision: Supervision, undo: Undo, network: Attachment, warnings: list[str], times: Times
+    ) -> None:
         self.supervision = supervision
         self.undo = undo
         self.network = network
@@ -256,4 +258,6 @@ def _write_maps(pid: int, spec: Spec) -> None:
             try:
                 posix.write(fd.fileno(), text.encode())
             except OSError as error:
-                raise RootlessError(f"write {name} of the container: {os.strerror(error.errno or 0).lower()}") from error
+                raise RootlessError(
+                    f"write {name} of the container: {os.strerror(error.errno or 0).lower()}"
+                ) from error

@@ -226,9 +226,7 @@ def _rootfs(
         if not os.path.isdir(directory):
             layout.make_directory(directory)
     undo.push(lambda: containers.discard(roots, cid) if containers.read(roots, cid) is None else None)
-    request = RootfsRequest(
-        store=roots.data, links=links, scratch=scratch, run_dir=run_dir, single=plan.squashes
-    )
+    request = RootfsRequest(store=roots.data, links=links, scratch=scratch, run_dir=run_dir, single=plan.squashes)
     wanted = options.storage_driver or driver or "auto"
     refused = refused_drivers(roots.run, scratch, single=plan.squashes) if wanted == "auto" else {}
     mounted = open_root(wanted, request, refused=refused)
@@ -352,9 +350,7 @@ def _host_text(path: str) -> str:
         return ""
 
 
-def _start(
-    options: RunOptions, p: Prepared, caller: Caller, undo: Undo
-) -> tuple[Launched, containers.Container]:
+def _start(options: RunOptions, p: Prepared, caller: Caller, undo: Undo) -> tuple[Launched, containers.Container]:
     t, plan = p.translation, p.identity.plan
     inner_uids, inner_gids = plan.inner_uids, plan.inner_gids
     owner = (

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 SIGWINCH, SIGCHLD, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGURG = 28, 17, 13, 20, 21, 22, 18, 23
 # Not forwarded: what the kernel keeps, what tells about us (a child, a closed pipe, job control), and the
 # synchronous ones, which are our own faults.
-_OURS = frozenset((9, 19, SIGCHLD, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGURG, SIGWINCH, 4, 5, 6, 7, 8, 11, 31, 32, 33))
+_OURS = frozenset(
+    (9, 19, SIGCHLD, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGURG, SIGWINCH, 4, 5, 6, 7, 8, 11, 31, 32, 33)
+)
 
 
 class SignalInbox:
@@ -73,5 +75,3 @@ class SignalInbox:
             _signal.signal(number, handler)  # type: ignore[arg-type]
         self._reader.close()
         self._writer.close()
-
-
