@@ -10,6 +10,7 @@ Source: runtime-spec runtime.md#lifecycle
 from __future__ import annotations
 
 import errno
+import os
 import posix
 
 from rootless.errors import KernelError, LaunchError, RootlessError, SpecError, UsageError
@@ -106,7 +107,7 @@ def create_container(request: CreateRequest) -> Container:
     Raises: UsageError, SpecError, LaunchError, ExecNotFound, ExecNotExecutable, KernelError; nothing is left then
     """
     spec, maps, warnings = identity.with_identity(request.bundle.spec)
-    spec = with_home(spec, request.bundle.rootfs)
+    spec = with_home(_with_real_sources(spec, request.bundle.path), request.bundle.rootfs)
     linux = spec.linux
     assert linux is not None
     _check_console(spec, request)
@@ -164,6 +165,25 @@ def create_container(request: CreateRequest) -> Container:
         created.warnings[:0] = said
         undo.keep()
     return Container(request.root, now, spec, created, plan, program)
+
+
+def _with_real_sources(spec: Spec, bundle: str) -> Spec:
+    """Resolve the links of bind sources, unless the link itself is asked for.
+
+    When the stage binds, the container's root is already mounted over the host's: a link with `..` that climbs to
+    the host's root would go on in the container's.
+    """
+    changed = False
+    mounts = []
+    for mount in spec.mounts:
+        words = mount.options
+        is_bind = mount.type == "bind" or "bind" in words or "rbind" in words
+        if is_bind and mount.source and "copy-symlink" not in words and "src-nofollow" not in words:
+            real = os.path.realpath(os.path.join(bundle, mount.source))
+            if real != mount.source:
+                changed, mount = True, replace(mount, source=real)
+        mounts.append(mount)
+    return replace(spec, mounts=tuple(mounts)) if changed else spec
 
 
 def _check_console(spec: Spec, request: CreateRequest) -> None:
