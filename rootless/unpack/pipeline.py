@@ -1,4 +1,4 @@
-"""Unpack the layers of an image while they arrive: a process per layer, read in parallel, finished in order.
+"""Unpack the layers of an image while they arrive: in processes, read in parallel, finished in order.
 
     with open_staging(roots) as staging:
         async with open_unpack(staging, plans) as unpack:
@@ -24,18 +24,15 @@ from typing import Any
 
 import trio
 
-from rootless import launcher
-from rootless.errors import DigestMismatch, InternalError, UnpackError
-from rootless.kernel import process
-from rootless.kernel.fds import open_fd, pipe
+from rootless.errors import DigestMismatch, InternalError, KernelError, UnpackError
+from rootless.kernel.fds import Fd, open_fd, pipe, recv_fds, send_fds
 from rootless.spec import jsontext
 from rootless.store import layers
 from rootless.store.layers import StagedLayer, Staging
 from rootless.unpack.decompress import FORMATS
-from rootless.unpack.worker import BLOB_FD, ORDER_FD, REPORT_FD, ROOT_FD
+from rootless.unpack.spawning import WorkerProcess, start_worker
 
 _PIPE_BYTES = 1 << 20
-_SIGKILL = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +87,9 @@ class _Slot:
 class Unpack:
     """The layers of one image; made by `open_unpack`."""
 
-    def __init__(self, staging: Staging, plans: Sequence[LayerPlan]) -> None:
+    def __init__(self, staging: Staging, plans: Sequence[LayerPlan], workers: Sequence[WorkerProcess] = ()) -> None:
         self._staging = staging
+        self._idle = list(workers)
         self._slots: list[_Slot] = []
         for plan in plans:
             if plan.compression not in FORMATS:
@@ -105,7 +103,7 @@ class Unpack:
 
     @asynccontextmanager
     async def open_layer(self, index: int) -> AsyncIterator[LayerSink]:
-        """Start the process that unpacks layer *index*; it is killed if the block is left before `finish` is done."""
+        """Give layer *index* to a worker, which is killed if the block is left before `finish` is done."""
         slot = self._slots[index]
         if not slot.needed or slot.opened:
             raise InternalError(f"layer {index} is not waiting to be unpacked")
@@ -113,16 +111,25 @@ class Unpack:
         if slot.ready.is_set():  # another attempt
             slot.ready = trio.Event()
         path = self._staging.make_dir(f"tree-{index}")
-        sink = LayerSink(slot, self._slots[:index], path)
+        sink = LayerSink(slot, self._slots[:index], path, self._idle.pop() if self._idle else start_worker())
         try:
             yield sink
         finally:
             slot.ready.set()
-            await sink.aclose()
+            worker = await sink.release()
+            if worker is not None:
+                self._idle.append(worker)
             if not slot.complete:
                 # The next attempt needs an empty directory, and the name belongs to the dead worker's tree.
                 os.rename(path, f"{path}.{layers.new_link()}")
                 slot.opened = False
+
+    def end_workers(self) -> None:
+        """End the workers that have nothing to do. Blocks: until they are dead, which is at once"""
+        for worker in self._idle:
+            worker.kill()
+        while self._idle:
+            self._idle.pop().reap()
 
     def staged(self) -> tuple[StagedLayer, ...]:
         """Return the layers that were unpacked, base first, for layers.commit."""
@@ -147,38 +154,42 @@ class Unpack:
 
 
 @asynccontextmanager
-async def open_unpack(staging: Staging, plans: Sequence[LayerPlan]) -> AsyncIterator[Unpack]:
+async def open_unpack(
+    staging: Staging, plans: Sequence[LayerPlan], workers: Sequence[WorkerProcess] = ()
+) -> AsyncIterator[Unpack]:
     """Prepare to unpack the layers *plans*, base first, all of the image's; those in the store are recognised.
 
+    *workers* were started before (unpack/spawning.py); they are ours now. More are started as layers need them.
     Run it inside the user namespace: owners are set as this process may set them.
     """
-    yield Unpack(staging, plans)
+    try:
+        unpack = Unpack(staging, plans, workers)
+    except BaseException:
+        for worker in workers:
+            worker.end()
+        raise
+    try:
+        yield unpack
+    finally:
+        unpack.end_workers()
 
 
 class LayerSink:
     """Where the bytes of one compressed layer go; made by `Unpack.open_layer`."""
 
-    def __init__(self, slot: _Slot, below: list[_Slot], path: str) -> None:
+    def __init__(self, slot: _Slot, below: list[_Slot], path: str, worker: WorkerProcess) -> None:
         self._slot = slot
         self._below = below
         self._path = path
+        self._worker = worker
         blob_read, blob = pipe()
-        report, report_write = pipe()
-        orders_read, orders = pipe()
         try:
             fcntl.fcntl(blob.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         except OSError:
             pass  # the user's pipes together are limited: it works with a small one
-        with blob_read, report_write, orders_read, open_fd(path, os.O_RDONLY | os.O_DIRECTORY) as root:
-            self._pid = process.spawn(
-                launcher.command("rootless-unpack", slot.plan.compression),
-                fds={BLOB_FD: blob_read, REPORT_FD: report_write, ORDER_FD: orders_read, ROOT_FD: root},
-            )
-        self._pidfd = process.pidfd_open(self._pid)
+        with blob_read, open_fd(path, os.O_RDONLY | os.O_DIRECTORY) as root:
+            self._say({"layer": slot.plan.compression}, blob_read, root)
         self._blob = trio.lowlevel.FdStream(blob.detach())
-        self._orders = trio.lowlevel.FdStream(orders.detach())
-        self._report = trio.lowlevel.FdStream(report.detach())
-        self._lines = b""
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Give the next bytes of the compressed blob; waits while the worker is busy.
@@ -212,7 +223,7 @@ class LayerSink:
             if not slot.complete:
                 raise UnpackError("a layer below it failed", layer=self._name())
             lower.append(slot.path)
-        await self._orders.send_all(jsontext.dumps({"lower": lower}).encode() + b"\n")
+        self._say({"lower": lower})
         fields = (await self._receive())["done"]
         result = LayerResult(**{**fields, "forms": tuple(fields["forms"])})
         self._slot.path, self._slot.result = self._path, result
@@ -221,34 +232,37 @@ class LayerSink:
 
     def abort(self) -> None:
         """Kill the worker now; leaving the block does so too."""
-        try:
-            process.pidfd_send_signal(self._pidfd, _SIGKILL)
-        except OSError as error:
-            if error.errno != errno.ESRCH:
-                raise
+        self._worker.kill()
 
-    async def aclose(self) -> None:
-        """End the worker and wait for its death, whatever state it is in."""
+    async def release(self) -> WorkerProcess | None:
+        """Return the worker for the next layer if this one is complete, else None after its death."""
+        complete = self._slot.result is not None
         with trio.CancelScope(shield=True):
-            if self._slot.result is None:
+            await self._blob.aclose()
+            if not complete:
                 self.abort()
-            await trio.lowlevel.wait_readable(self._pidfd.fileno())
-            process.wait_pid(self._pid)
-            for stream in (self._blob, self._orders, self._report):
-                await stream.aclose()
-            self._pidfd.close()
+                await trio.lowlevel.wait_readable(self._worker.pidfd.fileno())
+                self._worker.reap()
+        return self._worker if complete else None
 
     def _name(self) -> str:
         return self._slot.plan.digest or self._slot.plan.diff_id
 
+    def _say(self, message: dict[str, Any], *given: Fd) -> None:
+        try:
+            send_fds(self._worker.channel, jsontext.dumps(message).encode(), given)
+        except KernelError:
+            pass  # it died: the next message that we wait for says so
+
     async def _receive(self) -> dict[str, Any]:
-        while b"\n" not in self._lines:
-            part = await self._report.receive_some(65536)
-            if not part:
-                raise UnpackError("the unpacker died", layer=self._name())
-            self._lines += part
-        line, _, self._lines = self._lines.partition(b"\n")
-        message: dict[str, Any] = jsontext.loads(bytes(line))
+        await trio.lowlevel.wait_readable(self._worker.channel.fileno())
+        try:
+            text, _ = recv_fds(self._worker.channel)
+        except KernelError:
+            text = b""
+        if not text:
+            raise UnpackError("the unpacker died", layer=self._name())
+        message: dict[str, Any] = jsontext.loads(text)
         if "error" in message:
             raise self._fault(message)
         return message

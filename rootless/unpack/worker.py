@@ -1,20 +1,19 @@
-"""The process that unpacks one layer: compressed bytes in by a pipe, files out, a report at the end.
+"""A process that unpacks layers, one after the other: compressed bytes in by a pipe, files out, a report at the end.
 
-Shape:   descriptors: BLOB_FD the compressed bytes, to their end; REPORT_FD our lines; ORDER_FD the lines we get;
-         ROOT_FD the layer's empty directory. One JSON object a line:
+Shape:   CHANNEL_FD is a SOCK_SEQPACKET socket; one JSON object a message, for each layer:
+             -> {"layer": compression} + descriptors: the compressed bytes, the layer's empty directory
              <- {"read": diff id}                                    the archive has ended, all of it is on disk
              -> {"lower": [paths of the layers below, top first]}    they are finished
              <- {"done": {...}}                                      what LayerResult holds
-             <- {"error": text, "entry": name, "errno": n, "kind": "archive" | "system"}   instead of either
-         Whoever started us and wants no layer closes ORDER_FD or kills us; we clean nothing up, the staging directory
-         is deleted as a whole.
-Source:  one process per layer, because a thread would wait for the interpreter's lock (facts.md, section 3)
+             <- {"error": text, "entry": name, "errno": n}           instead of either; we end then
+         Whoever started us and wants no layer closes the channel or kills us; we clean nothing up, the staging
+         directory is deleted as a whole.
+Source:  processes, because a thread would wait for the interpreter's lock (facts.md, section 3)
 """
 
 from __future__ import annotations
 
 import os
-import sys
 
 from rootless.kernel import fds, process
 from rootless.kernel.fds import Fd
@@ -25,6 +24,7 @@ from rootless.unpack import ownership
 from rootless.unpack.decompress import CompressionError, decompressor, detect
 from rootless.unpack.extract import Extractor
 from rootless.unpack.finish import finish
+from rootless.unpack.spawning import CHANNEL_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,36 +37,50 @@ try:
 except ImportError:
     from hashlib import sha256
 
-BLOB_FD, REPORT_FD, ORDER_FD, ROOT_FD = 3, 4, 5, 6
 _READ_BYTES = 1 << 18
+_MESSAGE_BYTES = 1 << 18
 _SIGKILL = 9
 
 
 def main(argv: list[str]) -> int:
-    """Unpack one layer; *argv* is the name of its compression."""
+    """Unpack layers until the channel ends."""
+    del argv
     process.set_pdeathsig(_SIGKILL)
     process.set_no_new_privs()
     process.set_name("rootless:[unp]")
-    fds.close_range(ROOT_FD + 1)
+    fds.close_range(CHANNEL_FD + 1)
     os.umask(0)
-    report, orders = Fd(REPORT_FD), Fd(ORDER_FD)
-    worker = Worker(Extractor(Fd(ROOT_FD), ownership.current()))
-    try:
-        worker.read(Fd(BLOB_FD), argv[0])
-        _say(report, {"read": worker.diff_id})
-        order = _next(orders)
+    channel = Fd(CHANNEL_FD)
+    while True:
+        order, given = _next(channel)
         if order is None:
+            return 0
+        if not _unpack(channel, order["layer"], *given):
             return 1
+
+
+def _unpack(channel: Fd, compression: str, blob: Fd, root: Fd) -> bool:
+    """Unpack one layer and report; False after a fault."""
+    worker = Worker(Extractor(root, ownership.current()))
+    try:
+        with blob:
+            worker.read(blob, compression)
+        _say(channel, {"read": worker.diff_id})
+        order, _ = _next(channel)
+        if order is None:
+            return False
         with merged.open_layers(order["lower"]) as lower:
             finish(worker.layer, lower)
-        _say(report, {"done": worker.result()})
-        return 0
+        _say(channel, {"done": worker.result()})
+        return True
     except (tar.TarError, CompressionError) as error:
-        _say(report, {"error": str(error), "entry": worker.entry(), "errno": 0, "kind": "archive"})
+        _say(channel, {"error": str(error), "entry": worker.entry(), "errno": 0})
     except OSError as error:
         text = f"{getattr(error, 'syscall', 'cannot unpack')}: {os.strerror(error.errno or 0).lower()}"
-        _say(report, {"error": text, "entry": worker.entry(), "errno": error.errno or 0, "kind": "system"})
-    return 1
+        _say(channel, {"error": text, "entry": worker.entry(), "errno": error.errno or 0})
+    finally:
+        worker.layer.close()
+    return False
 
 
 class Worker:
@@ -140,19 +154,11 @@ def _pieces(blob: Fd, compression: str) -> Iterator[bytes]:
     stream.end()
 
 
-def _say(report: Fd, message: dict[str, Any]) -> None:
-    try:
-        fds.write_all(report, jsontext.dumps(message).encode() + b"\n")
-    except OSError:
-        sys.exit(1)  # nobody wants to know any more
+def _say(channel: Fd, message: dict[str, Any]) -> None:
+    fds.send_fds(channel, jsontext.dumps(message).encode())
 
 
-def _next(orders: Fd) -> Any:
-    """Return the next order, None if there will be none. Blocks: until it comes"""
-    text = b""
-    while not text.endswith(b"\n"):
-        part = os.read(orders.fileno(), 1 << 16)
-        if not part:
-            return None
-        text += part
-    return jsontext.loads(text)
+def _next(channel: Fd) -> tuple[Any, list[Fd]]:
+    """Return the next order and its descriptors, None if there will be none. Blocks: until it comes"""
+    text, given = fds.recv_fds(channel, _MESSAGE_BYTES)
+    return (jsontext.loads(text) if text else None), given

@@ -1,0 +1,62 @@
+"""Worker processes of the unpacker: started early, used for one layer after the other, ended with whoever has them.
+
+This imports no event loop, so that a pull can start its workers before it imports what it needs for HTTP: an
+interpreter takes as long to start as a small layer to unpack.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rootless import launcher
+from rootless.errors import KernelError
+from rootless.kernel import process
+from rootless.kernel.fds import Fd, socketpair
+
+CHANNEL_FD = 3
+"""Where a worker finds its end of the socket (unpack/worker.py says what goes over it)."""
+
+_SIGKILL = 9
+
+
+class WorkerProcess:
+    """A running worker.
+
+    Owner: whoever has it ends it: `end` for one that waits, `kill` and then `reap` for one that works
+    """
+
+    def __init__(self, pid: int, pidfd: Fd, channel: Fd) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+
+    def kill(self) -> None:
+        """Kill it, if it still lives."""
+        try:
+            process.pidfd_send_signal(self.pidfd, _SIGKILL)
+        except KernelError as error:
+            if error.errno != errno.ESRCH:
+                raise
+
+    def reap(self) -> None:
+        """Wait for its death and close everything. Blocks: until it is dead"""
+        self.channel.close()
+        process.wait_pid(self.pid)
+        self.pidfd.close()
+
+    def end(self) -> None:
+        """End a worker that has nothing to do."""
+        self.kill()
+        self.reap()
+
+
+def start_worker() -> WorkerProcess:
+    """Start a worker, which then waits for a layer.
+
+    Blocks:  until the exec has happened
+    Raises:  KernelError(posix_spawn, pidfd_open)
+    """
+    ours, theirs = socketpair()
+    with theirs:
+        pid = process.spawn(launcher.command("rootless-unpack"), fds={CHANNEL_FD: theirs})
+    return WorkerProcess(pid, process.pidfd_open(pid), ours)
