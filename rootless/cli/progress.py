@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from rootless.errors import PeerGone, RootlessError
 from rootless.plan.pulling import (
@@ -28,6 +29,8 @@ from rootless.plan.pulling import (
 )
 
 TYPE_CHECKING = False
+REDRAW_S = 0.1
+
 if TYPE_CHECKING:
     from typing import Protocol, TextIO
 
@@ -171,6 +174,7 @@ class Bars:
         self._progress: Progress | None = None
         self._bars: list[TaskID] = []
         self._sizes: tuple[int, ...] = ()
+        self._drawn = 0.0
 
     def show(self, event: PullEvent) -> None:
         if isinstance(event, Found):
@@ -216,7 +220,10 @@ class Bars:
             self.close()
             self._console.print("Writing manifest to image destination", highlight=False)
             return
-        progress.refresh()
+        now = time.monotonic()
+        if now - self._drawn >= REDRAW_S:  # drawing costs the time of the process that may be pulling
+            self._drawn = now
+            progress.refresh()
 
     def _say(self, event: Trying | Retrying | Warned) -> None:
         if isinstance(event, Trying):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless.plan.pulling import Found, LayerUnpacked, Pulled, PullFailed, decode_event
+from rootless.plan.pulling import Found, LayerUnpacked, Pulled, PullEvent, PullFailed, decode_event
 from tests.support import embedded, images
 from tests.support.cli import Cli, Done
 from tests.support.embedded import EmbeddedRegistry, Handler
@@ -162,7 +162,7 @@ def test_events_for_a_parent(cli: Cli, docker_registry: Registry) -> None:
     image = small("events")
     name = image.push(docker_registry.host, "events")
 
-    def events(*words: str) -> tuple[int, list[object]]:
+    def events(*words: str) -> tuple[int, list[PullEvent | None]]:
         read, write = os.pipe()
         child = subprocess.Popen(
             cli.argv("pull", f"--progress-fd={write}", *words), env=cli.environ(), pass_fds=[write],

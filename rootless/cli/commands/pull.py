@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rootless.store.layout import Roots
 
 EXIT_TERMINATED = 128 + 15
+EARLY_WORKERS = 2
 
 COMMAND = Command(
     name="pull",
@@ -138,8 +139,9 @@ def _prepare(parsed: Parsed, options: GlobalOptions) -> tuple[Roots, PullOptions
         root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
     )
     identity = enter(roots.run, parse_mode(""), os.environ)
-    for text in identity.warnings:
-        warn(text)
+    if not parsed.given("progress-fd"):  # whoever started us enters too, and says it
+        for text in identity.warnings:
+            warn(text)
     return roots, request
 
 
@@ -198,6 +200,10 @@ def _pull(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> 
     """
     import signal
 
+    from rootless.unpack.spawning import start_worker
+
+    # They start on the other processor while this one imports trio and httpx, which takes longer.
+    workers = [start_worker() for _ in range(EARLY_WORKERS if request.policy in ("always", "missing") else 0)]
     import trio
 
     from rootless.engine.pulling import first_error, pull
@@ -206,7 +212,8 @@ def _pull(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> 
 
     async def stop_on_signals(scope: trio.CancelScope) -> None:
         nonlocal terminated
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as arriving:
+        hang_up = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else ()  # nohup(1)
+        with trio.open_signal_receiver(signal.SIGTERM, *hang_up) as arriving:
             async for _ in arriving:
                 terminated = True
                 scope.cancel()
@@ -219,7 +226,7 @@ def _pull(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> 
             nonlocal image_id
             # Closed without a checkpoint: the end of the events cancels this task, and an error must outlive that.
             with sender:
-                image_id = (await pull(roots, name, request, sender)).id
+                image_id = (await pull(roots, name, request, sender, workers)).id
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signals, nursery.cancel_scope)
