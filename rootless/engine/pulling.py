@@ -13,6 +13,7 @@ deleted when anything fails.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
@@ -48,6 +49,7 @@ from rootless.store import blobs, gc, images, layers
 from rootless.store.images import ImageRecord
 from rootless.store.layout import Roots
 from rootless.unpack.pipeline import LayerPlan, LayerSink, Unpack, open_unpack
+from rootless.unpack.spawning import WorkerProcess
 
 DOWNLOADS = 6
 WORKERS = 8  # layers that wait for a lower one to be finished keep their process
@@ -74,12 +76,26 @@ class Resolved:
         return self.manifest.config.digest.hex
 
 
-async def pull(roots: Roots, text: str, options: PullOptions, events: Events) -> ImageRecord:
+async def pull(
+    roots: Roots, text: str, options: PullOptions, events: Events, workers: Sequence[WorkerProcess] = ()
+) -> ImageRecord:
     """Bring the image *text* into the store and tell *events* how it goes; the last one is Pulled.
+
+    *workers* may have been started early (unpack/spawning.py); they are ended here.
 
     Checkpoint: yes. Cancelling leaves the store as it was.
     Raises: RootlessError, alone or in a group
     """
+    try:
+        return await _pull(roots, text, options, events, list(workers))
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+async def _pull(
+    roots: Roots, text: str, options: PullOptions, events: Events, workers: list[WorkerProcess]
+) -> ImageRecord:
     reference = parse_reference(text)
     local = images.lookup(roots, text) if options.policy in ("missing", "never", "newer") else None
     if local is not None and options.policy in ("missing", "never"):
@@ -103,7 +119,7 @@ async def pull(roots: Roots, text: str, options: PullOptions, events: Events) ->
         if local is not None and str(found.digest) == local.digest:
             await events.send(Pulled(local.id, str(reference), fresh=False))
             return local
-        return await _store(roots, source, found, events)
+        return await _store(roots, source, found, events, workers)
 
 
 async def resolve(source: ImageSource, reference: ImageReference, platform: Platform) -> Resolved:
@@ -151,7 +167,9 @@ def _names(found: Resolved) -> list[str]:
     return asked + [n for n in (f"{name}@{d}" for d in found.digests) if n not in asked]
 
 
-async def _store(roots: Roots, source: ImageSource, found: Resolved, events: Events) -> ImageRecord:
+async def _store(
+    roots: Roots, source: ImageSource, found: Resolved, events: Events, workers: list[WorkerProcess]
+) -> ImageRecord:
     """Fetch and unpack the layers that are not here, and commit."""
     descriptors = found.manifest.layers
     await events.send(
@@ -165,7 +183,7 @@ async def _store(roots: Roots, source: ImageSource, found: Resolved, events: Eve
     gc.sweep_leftovers(roots)
     plans = _plans(found)
     with layers.open_staging(roots) as staging:
-        async with open_unpack(staging, plans) as unpack:
+        async with open_unpack(staging, plans, workers) as unpack:
             await _fetch_layers(source, descriptors, unpack, events)
             await events.send(Storing())
             record = ImageRecord(

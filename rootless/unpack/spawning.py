@@ -32,6 +32,8 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kill it, if it still lives."""
+        if self.pidfd.closed:
+            return
         try:
             process.pidfd_send_signal(self.pidfd, _SIGKILL)
         except KernelError as error:
@@ -39,7 +41,9 @@ class WorkerProcess:
                 raise
 
     def reap(self) -> None:
-        """Wait for its death and close everything. Blocks: until it is dead"""
+        """Wait for its death and close everything; doing so twice is harmless. Blocks: until it is dead"""
+        if self.pidfd.closed:
+            return
         self.channel.close()
         process.wait_pid(self.pid)
         self.pidfd.close()
