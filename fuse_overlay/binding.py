@@ -2,8 +2,8 @@
 
 pyfuse3 imports trio, logging, threading, typing and others, which cost 190 ms and 17 MB, and of which a server that
 handles one request after another needs nothing: `load` puts small stand-ins into `sys.modules` while the import runs
-and takes them out again. The stand-in for trio has what pyfuse3's main loop touches. Nothing in it ever waits except for
-the next request, so each coroutine runs to its end at once; that also makes one request half the price of trio's.
+and takes them out again. The stand-in for trio has what pyfuse3's main loop touches. Nothing in it ever waits except
+for the next request, so each coroutine runs to its end at once; that also makes one request half the price of trio's.
 
 Source: pyfuse3 3.5 src/pyfuse3/{__init__.pyx,internal.pxi,_pyfuse3.py}; its asyncio.py replaces the loop the same way
 """

@@ -169,10 +169,8 @@ def parse(argv: Sequence[str]) -> Options:
             options = replace(options, **{key.replace("-", "_"): _number(key, value)})
         elif word.startswith("-") and word != "-":
             options = _warned(options, word)
-        elif options.mountpoint is None:
-            options = replace(options, mountpoint=word)
         else:
-            raise UsageError(f"two mount points: {options.mountpoint} and {word}")
+            options = replace(options, mountpoint=word)  # mount(8) puts the source before it: the last one counts
     return options
 
 
