@@ -241,6 +241,7 @@ def run(command: Command) -> int:
     stop = server.stop_signals()
     netns = open_fd(command.target if command.target_is_path else f"/proc/{command.target}/ns/net", posix.O_RDONLY)
     _join_userns(command)
+    sandbox.limit_resources()
     stack = slirp.Stack(command.config)
     watched: dict[Fd, Callable[[], bool]] = {stop: server.stop_here}
     if command.exit_fd >= 0:

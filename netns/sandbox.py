@@ -26,6 +26,15 @@ _LOCKED = lib.MOUNT_ATTR_RDONLY | lib.MOUNT_ATTR_NOSUID | lib.MOUNT_ATTR_NODEV |
 _ENOSYS, _EINVAL = 38, 22
 
 
+def limit_resources() -> None:
+    """Let there be as many sockets as allowed, but no core file: it would hold the data of the container."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def directories_of(path: str) -> list[str]:
     """Return the directories that a look-up of *path* passes, following its last component's symlinks.
 
@@ -128,18 +137,8 @@ def filter_system_calls() -> None:
         raise KernelError("seccomp", -result)
 
 
-def limit_resources() -> None:
-    """Let there be as many sockets as allowed, but no core file: it would hold the data of the container."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def shut_in() -> None:
-    """Do all of the above, in the one order that works: mounts need the capabilities, seccomp forbids the rest."""
-    limit_resources()
+    """Do the three above, in the one order that works: mounts need the capabilities, seccomp forbids the rest."""
     leave_file_system()
     drop_privileges()
     filter_system_calls()

@@ -57,6 +57,7 @@ def _serve(control: Fd, stop: Fd) -> int:
     if not data:
         return 0
     config = wire.decode_config(data)
+    sandbox.limit_resources()
     stack = slirp.Stack(config)
     for port in config.ports:
         stack.forward(port)

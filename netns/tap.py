@@ -14,6 +14,7 @@ import _thread
 import fcntl
 import posix
 import struct
+import time
 
 from netns import rtnetlink
 from netns.addressing import Ipv4Net, Ipv6Net
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TUN = "/dev/net/tun"
+_TURN_S = 50e-6
 _HINT_TUN = "as an administrator: modprobe tun; chmod 0666 /dev/net/tun"
 
 
@@ -37,10 +39,12 @@ def in_netns(netns: Fd, work: Callable[[], object]) -> None:
     Blocks: until it is done
     """
     failed: list[BaseException] = []
+    numbers: list[int] = []
     done = _thread.allocate_lock()
     done.acquire()
 
     def body() -> None:
+        numbers.append(_thread.get_native_id())
         try:
             namespaces.setns(netns, lib.CLONE_NEWNET)
             work()
@@ -51,8 +55,19 @@ def in_netns(netns: Fd, work: Callable[[], object]) -> None:
 
     _thread.start_new_thread(body, ())
     done.acquire()
+    # Gone, not only finished: what is done to our own thread afterwards (seccomp, capabilities) would not hold for it.
+    while _exists(f"/proc/self/task/{numbers[0]}"):
+        time.sleep(_TURN_S)
     if failed:
         raise failed[0]
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def open_tap(name: str) -> Fd:
