@@ -83,6 +83,7 @@ def run_options(
         name=name,
         cidfile=parsed.text("cidfile"),
         pidfile=parsed.text("pidfile"),
+        preserve_fds=_or(parsed.number("preserve-fds"), 0),
         remove=parsed.flag("rm"),
         labels=_labels(parsed, read_text),
         annotations=_annotations(parsed),
@@ -95,6 +96,7 @@ def run_options(
         sig_proxy=parsed.flag("sig-proxy", True),
         entrypoint=entrypoint,
         env=_env(parsed, environ, read_text),
+        env_merge=_merged(parsed.many("env-merge")),
         env_host=tuple(environ.items()) if parsed.flag("env-host") else (),
         proxy_env=tuple([(n, environ[n]) for n in _PROXY_NAMES if n in environ]) if proxied else (),
         unset_env=parsed.many("unsetenv"),
@@ -226,6 +228,13 @@ def _env(parsed: Parsed, environ: Mapping[str, str], read_text: Callable[[str], 
     for line in parsed.many("env"):
         values.add_env(env, line, environ)
     return tuple(env.items())
+
+
+def _merged(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    for line in lines:
+        if line.find("=") < 1:
+            raise UsageError(f'invalid environment variable: "{line}"')
+    return tuple([(line.partition("=")[0], line.partition("=")[2]) for line in lines])
 
 
 def _labels(parsed: Parsed, read_text: Callable[[str], str]) -> tuple[tuple[str, str], ...]:

@@ -99,8 +99,8 @@ class RunOptions:
 
     Shape: *image* is the reference, or the directory when *rootfs* is set. Pairs are (name, value).
     *env* is the merged result of --env-file and -e (already with the values taken from the caller's
-    environment), *env_host* the caller's environment when --env-host was given, *proxy_env* the
-    caller's proxy variables unless --http-proxy=false. *entrypoint* None: the image's; ("",): none.
+    environment), *env_merge* what --env-merge says with $NAME still in it, *env_host* the caller's
+    environment when --env-host was given, *proxy_env* the caller's proxy variables unless --http-proxy=false. *entrypoint* None: the image's; ("",): none.
     *timeout* and *stop_timeout* in seconds, 0 for *timeout*: no limit; *shm_size* in bytes, None: the default.
     *host_users* are lines of the host's passwd for --hostuser.
     """
@@ -122,6 +122,7 @@ class RunOptions:
     name: str = ""
     cidfile: str = ""
     pidfile: str = ""
+    preserve_fds: int = 0
     remove: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
@@ -135,6 +136,7 @@ class RunOptions:
     sig_proxy: bool = True
     entrypoint: tuple[str, ...] | None = None
     env: tuple[tuple[str, str], ...] = ()
+    env_merge: tuple[tuple[str, str], ...] = ()
     env_host: tuple[tuple[str, str], ...] = ()
     proxy_env: tuple[tuple[str, str], ...] = ()
     unset_env: tuple[str, ...] = ()

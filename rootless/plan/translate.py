@@ -284,6 +284,8 @@ def _env(options: RunOptions, config: dict[str, Any], user: ExecUser, hostname: 
         name, equals, value = line.partition("=")
         if name and equals:
             env[name] = value
+    for name, value in options.env_merge:
+        env[name] = expand(value, env)
     env.update(options.env_host)
     if options.unset_env_all:
         env.clear()
@@ -293,6 +295,27 @@ def _env(options: RunOptions, config: dict[str, Any], user: ExecUser, hostname: 
     env.setdefault("HOME", user.home)
     env.setdefault("HOSTNAME", hostname)
     return tuple([f"{name}={value}" for name, value in env.items()])
+
+
+def expand(text: str, values: dict[str, str]) -> str:
+    """Replace $NAME and ${NAME} by what *values* say, by nothing where they say nothing."""
+    out, at = "", 0
+    while at < len(text):
+        start = text.find("$", at)
+        if start < 0:
+            return out + text[at:]
+        out += text[at:start]
+        if text[start + 1 : start + 2] == "{" and "}" in text[start:]:
+            end = text.index("}", start)
+            out += values.get(text[start + 2 : end], "")
+            at = end + 1
+            continue
+        end = start + 1
+        while end < len(text) and (text[end].isalnum() or text[end] == "_"):
+            end += 1
+        out += values.get(text[start + 1 : end], "") if end > start + 1 else "$"
+        at = end
+    return out
 
 
 def capability_sets(options: RunOptions, unprivileged: bool) -> CapSets:

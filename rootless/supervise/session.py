@@ -373,7 +373,7 @@ def _start(options: RunOptions, p: Prepared, caller: Caller, undo: Undo) -> tupl
             cwd_make=t.cwd_make, setgroups=plan.setgroups, tty_gid=gids.lookup(5) is not None,
             nested=inner_uids is not None, owner=owner[0], timeout_seconds=options.timeout,
             sysctls=tuple([key for key, _ in options.sysctls]),
-            prepared=_prepared_tmpfs(p),
+            prepared=_prepared_tmpfs(p), preserve_fds=options.preserve_fds,
         )  # fmt: skip
         caller.trace("prepare")
         try:

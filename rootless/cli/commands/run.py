@@ -12,6 +12,7 @@ import time
 from rootless.cli.flags_run import run_options
 from rootless.cli.parser import parse
 from rootless.cli.table_run import COMMAND
+from rootless.errors import UsageError
 from rootless.plan.options import GlobalOptions, RunOptions
 from rootless.spec.record import replace
 
@@ -30,6 +31,14 @@ def main(argv: list[str], options: GlobalOptions) -> int:
 
     parsed, options = parse(COMMAND, argv, options)
     asked = run_options(parsed, options, os.environ, os.getcwd(), _read_text)
+    for number in range(3, 3 + asked.preserve_fds):
+        try:
+            os.fstat(number)
+        except OSError:
+            raise UsageError(
+                f"file descriptor {number} is not available - the preserve-fds option requires that file "
+                "descriptors must be passed"
+            ) from None
     if asked.devices:
         from rootless.mount.hostparts import expand_devices
 

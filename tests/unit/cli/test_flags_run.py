@@ -80,6 +80,7 @@ CHANGES = {
     "add-host": "a:1.2.3.4", "annotation": "a=b", "arch": "arm64", "authfile": "/x", "cap-add": "chown",
     "cap-drop": "chown", "cgroupns": "host", "cidfile": "/x", "device": "/dev/fuse", "dns": "1.2.3.4",
     "dns-option": "x", "dns-search": "x", "entrypoint": "x", "env": "A=b", "env-file": "/env", "env-host": "true",
+    "env-merge": "A=$B", "preserve-fds": "1",
     "expose": "80", "group-add": "x", "hostname": "x", "hostuser": "me", "http-proxy": "false",
     "image-volume": "ignore", "init": "true", "interactive": "true", "ipc": "host", "label": "a=b",
     "label-file": "/labels", "mount": "type=tmpfs,dst=/x", "name": "x", "network": "none", "no-hosts": "true",

@@ -95,6 +95,7 @@ plain
 --network none -v /tmp:/etc/hosts --no-hosts plain
 --network none --env-host --unsetenv FOO plain
 --network none --unsetenv-all -e ONLY=1 plain
+--network none --env-merge PATH=/new:${PATH}:$FOO --env-merge X=$$-$NONE. plain
 --annotation a=b --label c=d --init --rm plain
 empty /bin/sh
 """.strip().splitlines()
