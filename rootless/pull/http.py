@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 # Where click happens to be installed, httpx imports it, rich and pygments for a command line that nobody here calls:
 # 45 ms of the 150 that a pull needs before its first request. A None in sys.modules makes that import fail, which
@@ -86,6 +87,7 @@ class HttpClient:
         Raises: NoAnswer; RegistryError when a bounded body is too long
         """
         client = self._client(request)
+        proxy = proxy_for(request.url)
         outgoing = httpx.Request(
             request.method,
             request.url,
@@ -93,7 +95,7 @@ class HttpClient:
             content=request.body or None,
             extensions={"timeout": TIMEOUT.as_dict()},
         )
-        with translated():
+        with translated(proxy):
             incoming = await client.send(outgoing, stream=True, follow_redirects=False)
         try:
             headers = tuple((key.lower(), value) for key, value in incoming.headers.multi_items())
@@ -175,8 +177,21 @@ def tls_context(host: str, verify: bool, places: list[str]) -> ssl.SSLContext:
     return context
 
 
+def proxy_for(url: str) -> str:
+    """Return host and port of the proxy that the environment sets for *url*, "" where there is none, for messages."""
+    parts = urlsplit(url)
+    if is_loopback(parts.netloc) or proxy_bypass(parts.hostname or ""):
+        return ""
+    proxies = getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all") or ""
+    return urlsplit(found if "//" in found else f"//{found}").netloc.rpartition("@")[2]
+
+
 class translated:
-    """Turn httpx's exceptions into NoAnswer, in one place."""
+    """Turn httpx's exceptions into NoAnswer, in one place; *proxy* stands between us and the registry."""
+
+    def __init__(self, proxy: str = "") -> None:
+        self._proxy = proxy
 
     def __enter__(self) -> None: ...
 
@@ -184,7 +199,10 @@ class translated:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError)):
-            raise NoAnswer(explain(error)) from error
+            failure = explain(error)
+            if self._proxy:
+                failure = TransportFailure(failure.kind, f"{failure.text} (through the proxy {self._proxy})")
+            raise NoAnswer(failure) from error
 
 
 def explain(error: Exception) -> TransportFailure:
