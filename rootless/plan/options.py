@@ -100,7 +100,8 @@ class RunOptions:
     Shape: *image* is the reference, or the directory when *rootfs* is set. Pairs are (name, value).
     *env* is the merged result of --env-file and -e (already with the values taken from the caller's
     environment), *env_merge* what --env-merge says with $NAME still in it, *env_host* the caller's
-    environment when --env-host was given, *proxy_env* the caller's proxy variables unless --http-proxy=false. *entrypoint* None: the image's; ("",): none.
+    environment when --env-host was given, *proxy_env* the caller's proxy variables unless --http-proxy=false.
+    *entrypoint* None: the image's; ("",): none.
     *timeout* and *stop_timeout* in seconds, 0 for *timeout*: no limit; *shm_size* in bytes, None: the default.
     *host_users* are lines of the host's passwd for --hostuser.
     """
