@@ -162,4 +162,6 @@ def version_text() -> str:
     lines = [f"rootless-oci version {__version__}", "commit: release", f"spec: {OCI_VERSION}"]
     if library:
         lines.append(f"libseccomp: {library}")
+    # One line of features, as crun has it.
+    lines.append(f"+SYSTEMD +CAP{' +SECCOMP' if library else ''}")
     return "\n".join(lines) + "\n"

@@ -95,7 +95,7 @@ def _request(call: Call, *, waits: bool) -> CreateRequest:
         root=call.root, id=call.id, bundle=bundle, console_socket=flags.text("console-socket"),
         pid_file=flags.text("pid-file"), preserve_fds=extra, no_pivot=flags.flag("no-pivot"),
         no_new_keyring=flags.flag("no-new-keyring"), cgroup_manager=call.manager,
-        notify_socket=posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape"), waits=waits,
+        notify_socket=_notify_socket(), waits=waits,
     )  # fmt: skip
 
 
@@ -103,6 +103,10 @@ def _listen_fds() -> int:
     """Return how many sockets systemd hands over (sd_listen_fds(3)): they come first and are the container's."""
     text = posix.environ.get(b"LISTEN_FDS", b"")
     return int(text) if text.isdigit() else 0
+
+
+def _notify_socket() -> str:
+    return posix.environ.get(b"NOTIFY_SOCKET", b"").decode("utf-8", "surrogateescape")
 
 
 def _create(call: Call) -> int:
@@ -118,6 +122,7 @@ def _run(call: Call) -> int:
     from rootless.run.container import create_container
     from rootless.run.delete import finish
     from rootless.run.foreground import Waiter
+    from rootless.run.notify import wait_ready
 
     detach = call.flags.flag("detach")
     request = _request(call, waits=False)
@@ -137,9 +142,11 @@ def _run(call: Call) -> int:
         raise
     call.warn(container.created.warnings[before:])
     if waiter is None:
+        if container.notify is not None:
+            wait_ready(container.notify, request.notify_socket, container.created.pidfd, container.created.pid)
         container.close()
         return 0
-    status = waiter.wait(container.created)
+    status = waiter.wait(container.created, container.notify, request.notify_socket)
     container.close()
     if not call.flags.flag("keep"):
         call.warn(finish(call.root, container.state))
@@ -149,7 +156,7 @@ def _run(call: Call) -> int:
 def _start(call: Call) -> int:
     from rootless.run.container import start_container
 
-    start_container(call.root, call.load(), _saved(call))
+    start_container(call.root, call.load(), _saved(call), _notify_socket())
     return 0
 
 

@@ -25,6 +25,7 @@ from rootless.run.create import Created, create, hard_limits, listening_socket
 from rootless.run.handshake import exec_error, hook_error
 from rootless.run.home import with_home
 from rootless.run.listener import send_listener
+from rootless.run.notify import DIRECTORY, open_notify, wait_ready, with_notify
 from rootless.run.state import ContainerState
 from rootless.spec import state as life
 from rootless.spec.jsontext import dumps, loads
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rootless.spec.runtime import Hooks, Spec
 
 NS_SLOT = "ns:"
+_STRICT_SECCOMP = "run.oci.seccomp_fail_unknown_syscall"
 
 
 @record
@@ -75,6 +77,7 @@ class Container:
         self.created = created
         self.plan = plan
         self.listener = listener
+        self.notify: Fd | None = None
 
     def start(self) -> None:
         """Run the program and the poststart hooks; whatever fails stops the container.
@@ -92,6 +95,8 @@ class Container:
 
     def close(self) -> None:
         self.created.close()
+        if self.notify is not None:
+            self.notify.close()
 
 
 def poststart(of: Hooks | None, now: ContainerState) -> None:
@@ -119,8 +124,11 @@ def create_container(request: CreateRequest) -> Container:
             id=request.id, bundle=request.bundle.path, rootfs=request.bundle.rootfs, created=state.now_text(),
             owner=posix.geteuid(), annotations=spec.annotations,
         )  # fmt: skip
-        state.save(request.root, now)
-        program = seccomp_program(linux.seccomp, request.root)
+        notify = None
+        if request.notify_socket:
+            notify = open_notify(state.directory(request.root, request.id))
+            spec = with_notify(spec, state.directory(request.root, request.id), request.notify_socket)
+        program = seccomp_program(linux.seccomp, request.root, spec.annotations)
         console_fd = console.connect_console(request.console_socket) if request.console_socket else None
         cgroup, notes = make_cgroup(
             CgroupRequest(request.id, linux.cgroups_path, request.cgroup_manager, linux.resources,
@@ -138,7 +146,9 @@ def create_container(request: CreateRequest) -> Container:
 
         def on_pid(pid: int, _pidfd: Fd) -> None:
             made[0] = state.with_process(made[0], pid)
-            state.save(request.root, made[0])
+            if spec.hooks is not None:
+                # Hooks may ask for the state; without any, nobody sees a container before it is created.
+                state.save(request.root, made[0])
 
         def run_hooks(_pid: int) -> None:
             if spec.hooks is not None:
@@ -164,7 +174,9 @@ def create_container(request: CreateRequest) -> Container:
             write_pid_file(request.pid_file, created.pid)
         created.warnings[:0] = said
         undo.keep()
-    return Container(request.root, now, spec, created, plan, program)
+    container = Container(request.root, now, spec, created, plan, program)
+    container.notify = notify
+    return container
 
 
 def _with_real_sources(spec: Spec, bundle: str) -> Spec:
@@ -204,13 +216,29 @@ def _hand_over_console(created: Created, sock: Fd | None) -> None:
             created.console = None
 
 
-def seccomp_program(seccomp: Seccomp | None, root: str) -> SeccompProgram | None:
+def seccomp_program(
+    seccomp: Seccomp | None, root: str, annotations: tuple[tuple[str, str], ...] = ()
+) -> SeccompProgram | None:
     """Return the program of the configuration, None without one. Raises: SpecError, NotSupported"""
     if seccomp is None:
         return None
+    if dict(annotations).get(_STRICT_SECCOMP) not in (None, "0"):
+        _check_syscalls(seccomp)
     from rootless.kernel.seccomp import oci_program
 
     return oci_program(seccomp, f"{root}/.cache")
+
+
+def _check_syscalls(seccomp: Seccomp) -> None:
+    """Refuse names that no architecture has, which are skipped otherwise (crun's annotation asks for it)."""
+    from rootless.kernel.libseccomp import resolve
+    from rootless.spec.seccomp import ARCHES, machine
+
+    native = ARCHES[machine(posix.uname().machine).arches[0]]
+    for at, rule in enumerate(seccomp.syscalls):
+        for n, name in enumerate(rule.names):
+            if resolve(name, native) == -1:
+                raise SpecError(f"unknown system call {name!r}", pointer=f"/linux/seccomp/syscalls/{at}/names/{n}")
 
 
 def open_slots(spec: Spec, cgroup: Fd | None) -> list[tuple[str, Fd]]:
@@ -298,10 +326,10 @@ def write_pid_file(path: str, pid: int) -> None:
         raise KernelError("rename", error.errno or 0, path) from None
 
 
-def start_container(root: str, now: ContainerState, spec: Spec) -> ContainerState:
+def start_container(root: str, now: ContainerState, spec: Spec, notify_socket: str = "") -> ContainerState:
     """Start a container that another process created; return its state.
 
-    Blocks: until execve has happened, or failed
+    Blocks: until execve has happened, or failed; with *notify_socket* until the program says that it is ready
     Raises: ContainerStateError, ExecNotFound, ExecNotExecutable, LaunchError
     """
     path = state.directory(root, now.id)
@@ -313,6 +341,7 @@ def start_container(root: str, now: ContainerState, spec: Spec) -> ContainerStat
             raise LaunchError("cannot start a container that has been started", code=1) from None
         raise
     program = seccomp_program(spec.linux.seccomp if spec.linux else None, root)
+    notify = open_notify(path) if notify_socket and posix.access(f"{path}/{DIRECTORY}", posix.F_OK) else None
     with sync:
         send_fds(sync, encode_message(Message("START")))
         _until_exec(sync, path, lambda fd: send_listener(fd, program, now))
@@ -325,6 +354,10 @@ def start_container(root: str, now: ContainerState, spec: Spec) -> ContainerStat
 
         delete(root, now.id, force=True)
         raise
+    pidfd = state.open_process(now) if notify is not None else None
+    if notify is not None and pidfd is not None:
+        with notify, pidfd:
+            wait_ready(notify, notify_socket, pidfd, now.pid)
     return now
 
 

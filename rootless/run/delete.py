@@ -79,6 +79,9 @@ def _poststop(of: Hooks | None, now: ContainerState) -> tuple[str, ...]:
     for hook in of.poststop if of is not None else ():
         try:
             hooks.run_hooks("poststop", (hook,), now.document(life.STOPPED))
+        except hooks.HookFailed as error:
+            how = "timed out" if error.status is None else f"failed with exit code {error.status}"
+            warnings.append(f"poststop hook {how}: {error.message}")
         except LaunchError as error:
             warnings.append(error.message)
     return tuple(warnings)

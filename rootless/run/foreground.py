@@ -13,9 +13,11 @@ from rootless.errors import KernelError
 from rootless.kernel.fds import pipe
 from rootless.kernel.process import pidfd_send_signal, wait_pid
 from rootless.run.console import Copier, RawTerminal, set_size, terminal_size
+from rootless.run.notify import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.kernel.fds import Fd
     from rootless.run.create import Created
 
 _KEPT = frozenset({9, 19, 17, 23, 13, 11, 7, 8, 4, 5, 6, 31, 20, 21, 22, 18})
@@ -35,12 +37,17 @@ class Waiter:
                 _signal.signal(number, _ignore)
         _signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
 
-    def wait(self, created: Created) -> int:
-        """Wait for the end; return the exit code, 128+n for a signal. Blocks: yes"""
+    def wait(self, created: Created, notify: Fd | None = None, notify_socket: str = "") -> int:
+        """Wait for the end; return the exit code, 128+n for a signal. Blocks: yes
+
+        *notify* is the container's sd_notify socket, *notify_socket* the path of our own.
+        """
         master = created.console
         poller = select.poll()
         poller.register(created.pidfd.fileno(), select.POLLIN)
         poller.register(self._read.fileno(), select.POLLIN)
+        if notify is not None:
+            poller.register(notify.fileno(), select.POLLIN)
         with RawTerminal(0, master is not None):
             copier = Copier(master, poller) if master is not None else None
             if master is not None:
@@ -52,6 +59,8 @@ class Waiter:
                         ended = True
                     elif fd == self._read.fileno():
                         self._forward(created)
+                    elif notify is not None and fd == notify.fileno():
+                        pass_on(notify, notify_socket, created.pid)
                     elif copier is not None:
                         copier.ready(fd)
             if copier is not None:

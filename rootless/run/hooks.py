@@ -29,11 +29,19 @@ if TYPE_CHECKING:
 _MAX_SAID_BYTES = 4096
 
 
+class HookFailed(LaunchError):
+    """A hook ended with *status* (None: it took too long)."""
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message, code=1)
+        self.status = status
+
+
 def run_hooks(stage: str, hooks: Sequence[Hook], document: StateDocument) -> None:
     """Run *hooks* in their order, stop at the first that fails.
 
     Blocks: until all have ended, each at most its timeout
-    Raises: LaunchError with what the hook said
+    Raises: HookFailed with what the hook said; LaunchError when it cannot be started
     """
     text = dumps(document.value()).encode()
     for at, hook in enumerate(hooks):
@@ -62,7 +70,7 @@ def _run(what: str, hook: Hook, text: bytes) -> None:
         posix.lseek(said.fileno(), 0, 0)
         words = read_all(said, _MAX_SAID_BYTES).decode("utf-8", "replace").strip()
     reason = f"timed out after {hook.timeout} s" if status is None else f"exit status {status}"
-    raise LaunchError(f"error running {what}: {hook.path}: {reason}, output: {words}", code=1)
+    raise HookFailed(f"error running {what}: {hook.path}: {reason}, output: {words}", status)
 
 
 def _pair(word: str) -> tuple[bytes, bytes]:

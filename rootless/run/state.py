@@ -5,6 +5,7 @@ Shape:    <root>/<id>/            0700, made by mkdir(2): the claim of the id
               config.json         the configuration as it was at create: exec and hooks read this one
               lock                flock(2): held by create until the container waits, and by delete
               start.sock          the container listens here until it is started
+              notify/             its sd_notify socket, where the caller has one (run/notify.py)
 The file is never believed about life: a pid counts only while a pidfd of it can be had, it started
 when the file says and the machine has not been booted since; "created" counts only while start.sock
 answers; "creating" only while somebody holds the lock.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 START_SOCKET = "start.sock"
+NOTIFY_DIRECTORY = "notify"
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 
@@ -80,7 +82,8 @@ def check_id(container: str) -> str:
     if not container:
         raise UsageError("container id cannot be empty", code=1)
     if container in (".", "..") or len(container) > 1024 or not _ID_CHARACTERS.issuperset(container):
-        raise UsageError(f"invalid container ID format: {container!r}", code=1)
+        wrong = "".join(sorted(set(container) - _ID_CHARACTERS)) or container
+        raise UsageError(f"invalid container ID format: invalid character in container ID: {wrong[:16]!r}", code=1)
     return container
 
 
@@ -97,14 +100,23 @@ def claim(root: str, container: str) -> Fd:
     """
     path = directory(root, container)
     _make_root(root)
+    found = False
     try:
         posix.mkdir(path, 0o700)
     except FileExistsError:
-        raise UsageError(f"container with given ID already exists: {container}", code=1) from None
+        found = True
     except OSError as error:
         raise KernelError("mkdir", error.errno or 0, path) from None
     lock = open_fd(f"{path}/lock", posix.O_RDWR | posix.O_CREAT, 0o600)
-    fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+    try:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A free lock and no state: the create that made the directory died before it got anywhere.
+        taken = found and _exists(f"{path}/state.json")
+    except BlockingIOError:
+        taken = True
+    if taken:
+        lock.close()
+        raise UsageError(f"container with given ID already exists: {container}", code=1)
     return lock
 
 
@@ -215,7 +227,12 @@ def remove(root: str, container: str) -> None:
     path = directory(root, container)
     try:
         for name in posix.listdir(path):
-            posix.unlink(f"{path}/{name}")
+            if name != NOTIFY_DIRECTORY:
+                posix.unlink(f"{path}/{name}")
+                continue
+            for inner in posix.listdir(f"{path}/{name}"):
+                posix.unlink(f"{path}/{name}/{inner}")
+            posix.rmdir(f"{path}/{name}")
         posix.rmdir(path)
     except FileNotFoundError:
         pass
@@ -272,7 +289,10 @@ def open_process(state: ContainerState) -> Fd | None:
 def observe(root: str, state: ContainerState) -> str:
     """Return the status that is true now, paused excepted: the cgroup knows that."""
     if state.status == life.CREATING:
-        return life.CREATING if _locked(f"{root}/{state.id}/lock") else life.STOPPED
+        if _locked(f"{root}/{state.id}/lock"):
+            return life.CREATING
+        now = load(root, state.id)  # it may have come to its end between our two looks
+        return life.STOPPED if now.status == life.CREATING else observe(root, now)
     if state.status == life.STOPPED:
         return life.STOPPED
     pidfd = open_process(state)
