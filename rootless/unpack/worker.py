@@ -21,23 +21,16 @@ from rootless.proto import changeset, tar
 from rootless.spec import jsontext
 from rootless.store import merged
 from rootless.unpack import ownership
-from rootless.unpack.decompress import CompressionError, decompressor, detect
+from rootless.unpack.decompress import CompressionError
 from rootless.unpack.extract import Extractor
 from rootless.unpack.finish import finish
+from rootless.unpack.reading import Reader
 from rootless.unpack.spawning import CHANNEL_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-try:
-    # OpenSSL uses the processor's instructions: six times the speed of Python's own, which hashlib falls back to.
-    from _hashlib import openssl_sha256 as sha256
-except ImportError:
-    from hashlib import sha256
-
-_READ_BYTES = 1 << 18
 _MESSAGE_BYTES = 1 << 18
 _SIGKILL = 9
 
@@ -63,8 +56,8 @@ def _unpack(channel: Fd, compression: str, blob: Fd, root: Fd) -> bool:
     """Unpack one layer and report; False after a fault."""
     worker = Worker(Extractor(root, ownership.current()))
     try:
-        with blob:
-            worker.read(blob, compression)
+        worker.read(blob, compression)
+        blob.close()
         _say(channel, {"read": worker.diff_id})
         order, _ = _next(channel)
         if order is None:
@@ -101,15 +94,14 @@ class Worker:
         Raises: TarError, CompressionError, OSError
         """
         decoder = tar.TarDecoder()
-        digest = sha256()
-        for piece in _pieces(blob, compression):
-            digest.update(piece)
+        reader = Reader(blob, compression)
+        for piece in reader.pieces():
             decoder.feed(piece)
             self._drain(decoder)
         decoder.close()
         self._drain(decoder)
         self.layer.end()
-        self.diff_id = "sha256:" + digest.hexdigest()
+        self.diff_id = "sha256:" + reader.digest.hexdigest()
         self._header = None
 
     def _drain(self, decoder: tar.TarDecoder) -> None:
@@ -141,17 +133,6 @@ class Worker:
             "skipped_xattrs": layer.skipped_xattrs,
             "forms": sorted(layer.forms),
         }
-
-
-def _pieces(blob: Fd, compression: str) -> Iterator[bytes]:
-    data = b""
-    while len(data) < tar.BLOCK and (more := os.read(blob.fileno(), _READ_BYTES)):
-        data += more
-    stream = decompressor(detect(compression, data))
-    while data:
-        yield from stream.feed(data)
-        data = os.read(blob.fileno(), _READ_BYTES)
-    stream.end()
 
 
 def _say(channel: Fd, message: dict[str, Any]) -> None:
