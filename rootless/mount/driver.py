@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import KernelError, NotSupported, RootlessError, UsageError
+from rootless.errors import KernelError, NotSupported, PeerGone, RootlessError, UsageError
 from rootless.kernel.fds import Fd, open_fd
 from rootless.spec.record import record
 
@@ -98,9 +98,24 @@ class RootfsMount:
         self.log = log
 
     def wait_ready(self) -> None:
-        """Return when the file system answers. The kernel queues requests until then, so few need to wait."""
-        if self.ready is not None:
-            os.read(self.ready.fileno(), 1)
+        """Return when the file system answers. The kernel queues requests until then, so few need to wait.
+
+        Raises: PeerGone: the server ended before; the error has its last lines
+        """
+        if self.ready is None:
+            return
+        with self.ready as ready:
+            self.ready = None
+            if os.read(ready.fileno(), 1):
+                return
+        said = b""
+        if self.log is not None:
+            os.set_blocking(self.log.fileno(), False)
+            try:
+                said = os.read(self.log.fileno(), 4096)
+            except OSError:
+                pass
+        raise PeerGone("the FUSE server", said.decode("utf-8", "replace"))
 
     def close(self) -> None:
         for fd in (self.fd, self.exit_fd, self.ready, self.server, self.log):

@@ -5,6 +5,7 @@
       fsopen("fuse") ... fsmount -> detached mount          .
       posix_spawn ------ fd 3 = /dev/fuse ----------------> python -IS start.py rootless-fuse-overlay /dev/fd/3
                          fd 4 = ready-fd, 5 = exit-fd       |
+                         fd 2 = log pipe                    |
       close our /dev/fuse                                   answers INIT, writes "1" to ready-fd
       (the kernel queues requests until then)               serves; ends when the mount is gone, or exit-fd at its end
 
@@ -74,17 +75,24 @@ class FuseDriver:
             undo.push(mounted.close)
             ready, ready_end = pipe()
             exit_end, exit_fd = pipe()
-            for end in (ready, ready_end, exit_end, exit_fd):
+            log, log_end = pipe()
+            nothing = open_fd("/dev/null", os.O_RDWR)
+            for end in (ready, ready_end, exit_end, exit_fd, log, log_end, nothing):
                 undo.push(end.close)
+            # It must neither keep our stdout open after us, nor block where nobody reads what it says; a session of its
+            # own keeps the terminal's ^C, which is meant for the container, away from it.
+            os.set_blocking(log_end.fileno(), False)
+            standard = {0: nothing, 1: nothing, 2: log_end}
             pid = process.spawn(
                 launcher.command(PROGRAM, *arguments(request)),
-                fds={_FUSE_FD: device, _READY_FD: ready_end, _EXIT_FD: exit_end},
+                fds={**standard, _FUSE_FD: device, _READY_FD: ready_end, _EXIT_FD: exit_end},
+                setsid=True,
             )
             server = process.pidfd_open(pid)
             undo.keep()
-        for end in (device, ready_end, exit_end):
+        for end in (device, ready_end, exit_end, log_end, nothing):
             end.close()
-        return RootfsMount(mounted, self.name, server=server, server_pid=pid, exit_fd=exit_fd, ready=ready)
+        return RootfsMount(mounted, self.name, server=server, server_pid=pid, exit_fd=exit_fd, ready=ready, log=log)
 
 
 def mount_fuse(device: Fd, target: str, *, readonly: bool) -> Fd:
