@@ -193,7 +193,12 @@ def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: boo
         size = defaults.SHM_BYTES if options.shm_size is None else options.shm_size
         found.append(Mount("/dev/shm", "shm", "tmpfs", (*defaults.SHM_OPTIONS, f"size={size}")))
     if network != "host":
-        found.append(Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*defaults.CGROUP_OPTIONS, mode)))
+        if options.cgroupns == "host":
+            # the host's hierarchy cannot be mounted from another user namespace (EPERM), only shown
+            words = ("rbind", *defaults.CGROUP_OPTIONS, mode)
+            found.append(Mount("/sys/fs/cgroup", "/sys/fs/cgroup", "bind", words))
+        else:
+            found.append(Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*defaults.CGROUP_OPTIONS, mode)))
     return found
 
 
