@@ -54,13 +54,16 @@ def clean_orphans(roots: Roots, orphans: list[Orphan]) -> None:
 
     Needs the user namespace. Blocks: for the disk
     """
+    if not orphans:
+        return
     from rootless.mount.volumes import remove_all
+    from rootless.store.volumes import anonymous_of
 
     for orphan in orphans:
         found = containers.read(roots, orphan.cid)
         if found is None or found.auto_remove:
-            if found is not None:
-                remove_all(roots, tuple(found.data.get("anonymous_volumes", ())))
+            # By their own records: a crash before the container's record was written left them too.
+            remove_all(roots, anonymous_of(roots, orphan.cid))
             containers.discard(roots, orphan.cid)
         elif found.data.get("state", {}).get("status") == "running":
             containers.finish(roots, found, 137, error="the supervisor died")
