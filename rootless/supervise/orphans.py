@@ -18,7 +18,7 @@ import time
 from rootless.errors import RootlessError
 from rootless.kernel.fds import Fd
 from rootless.kernel.process import pidfd_open, pidfd_send_signal
-from rootless.store import atomic, containers
+from rootless.store import atomic, containers, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +50,14 @@ def kill_orphans(roots: Roots) -> list[Orphan]:
 
 
 def clean_orphans(roots: Roots, orphans: list[Orphan]) -> None:
-    """Write down how the orphans ended, delete what --rm promised to delete, and their run directories.
+    """Write down how the orphans ended, delete what --rm promised to delete, and what they were making.
 
     Needs the user namespace. Blocks: for the disk
     """
+    if atomic.names_in(f"{roots.data}/{layout.STAGING}"):
+        from rootless.store.gc import sweep_leftovers
+
+        sweep_leftovers(roots)
     if not orphans:
         return
     from rootless.mount.volumes import remove_all
