@@ -100,7 +100,8 @@ class RawTerminal:
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+            # Not TCSADRAIN: that waits for a terminal emulator which may have stopped reading.
+            termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
 
 
 class Copier:
