@@ -20,7 +20,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -76,10 +76,12 @@ class World:
     # ---- the network process
 
     @contextlib.contextmanager
-    def start(self, how: str = "driver", config: NetConfig | None = None) -> Iterator[Stack]:
+    def start(
+        self, how: str = "driver", config: NetConfig | None = None, options: Sequence[str] = ()
+    ) -> Iterator[Stack]:
         """Start a stack: by our driver, by our command line, or the peer."""
         config = config or NetConfig()
-        stack = _by_driver(self.netns, config) if how == "driver" else _by_command(self.netns, config, how)
+        stack = _by_driver(self.netns, config) if how == "driver" else _by_command(self.netns, config, how, options)
         try:
             yield stack
         finally:
@@ -154,11 +156,11 @@ def command_line(how: str, netns: Fd, config: NetConfig) -> list[str]:
     return [*words, f"/proc/{os.getpid()}/fd/{netns.fileno()}", config.tap_name]
 
 
-def _by_command(netns: Fd, config: NetConfig, how: str) -> Stack:
+def _by_command(netns: Fd, config: NetConfig, how: str, options: Sequence[str]) -> Stack:
     ready, ready_end = os.pipe()
     exit_end, keep = os.pipe()
     words = command_line(how, netns, config)
-    words[-2:-2] = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}"]
+    words[-2:-2] = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}", *options]
     quiet: Any = subprocess.DEVNULL
     process = subprocess.Popen(words, pass_fds=(ready_end, exit_end), stdout=quiet, stderr=quiet)
     os.close(ready_end)
