@@ -158,7 +158,7 @@ def _dispatch(argv: list[str]) -> int:
         sys.stdout.write(_program_help())
         return 0
     except UsageError as error:
-        raise UsageError(error.message, hint="see 'rootless --help'") from None
+        raise UsageError(f"{error.message}\nSee 'rootless --help'") from None
     options = merge_globals(parsed, GlobalOptions(), [])
     if parsed.flag("version"):
         return _print_version()

@@ -63,7 +63,7 @@ def test_no_verb(capsys: Captured) -> None:
             ["image", "prune"],
             "Error: `rootless image prune` is not there yet: podman has this command, rootless does not\n",
         ),
-        (["--frob"], "Error: unknown flag: --frob\nhint: see 'rootless --help'\n"),
+        (["--frob"], "Error: unknown flag: --frob\nSee 'rootless --help'\n"),
     ],
 )
 def test_verbs_that_are_not_there(argv: list[str], message: str, capsys: Captured) -> None:
