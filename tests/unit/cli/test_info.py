@@ -37,7 +37,7 @@ def test_which_driver_and_why(found: tuple[Finding, ...], wanted: str, driver: s
 
 def test_yaml_as_podman_prints_it() -> None:
     value = {
-        "b": {"list": ["x", "y"], "empty": [], "none": None, "on_": True, "m": 3, "f": 1.5},
+        "b": {"list": ["x", "z"], "empty": [], "none": None, "on_": True, "m": 3, "f": 1.5},
         "a": [{"z": 1, "x": "2"}, {"w": ""}],
         "m": {},
         "text": "a: b",
@@ -54,7 +54,7 @@ def test_yaml_as_podman_prints_it() -> None:
         "  f: 1.5\n"
         "  list:\n"
         "  - x\n"
-        "  - y\n"
+        "  - z\n"
         "  m: 3\n"
         "  none: null\n"
         "  on_: true\n"
