@@ -10,7 +10,7 @@ import posix
 
 from netns import sandbox, slirp, tap, wire
 from netns.addressing import choose_ipv4, choose_ipv6, format_ip
-from rootless.errors import RootlessError, UsageError
+from rootless.errors import KernelError, NotSupported, RootlessError, UsageError
 from rootless.kernel import process
 from rootless.kernel.fds import Fd, recv_fds, send_fds
 from rootless.spec import jsontext
@@ -73,23 +73,35 @@ def _serve(control: Fd, stop: Fd) -> int:
 
 
 def join(netns: Fd, config: NetConfig, *, configure: bool = True) -> tuple[Fd, bool]:
-    """Make the tap in *netns* and configure it; return it, and whether IPv6 works there.
+    """Make the device in *netns* and configure it; return what carries its frames, and whether IPv6 works there.
 
-    Raises: NotSupported - no tun driver; KernelError
+    Raises: NotSupported - neither tun nor veth; KernelError
     """
-    made: list[tuple[Fd, bool]] = []
-    net6 = choose_ipv6() if config.ipv6 else None
-    mac = bytes.fromhex(config.mac.replace(":", ""))
+    devices: list[Fd] = []
+    ipv6: list[bool] = [config.ipv6]
+    name = config.tap_name
 
-    def inside() -> None:
-        device = tap.open_tap(config.tap_name)
-        ipv6 = config.ipv6
+    def configured() -> None:
         if configure:
-            ipv6 = tap.configure(config.tap_name, config.mtu, mac, choose_ipv4(config.cidr), net6)
-        made.append((device, ipv6))
+            mac = bytes.fromhex(config.mac.replace(":", ""))
+            net6 = choose_ipv6() if config.ipv6 else None
+            ipv6[0] = tap.configure(name, config.mtu, mac, choose_ipv4(config.cidr), net6)
 
-    tap.in_netns(netns, inside)
-    return made[0]
+    def make_tap() -> None:
+        devices.append(tap.open_tap(name))
+        configured()
+
+    try:
+        tap.in_netns(netns, make_tap)
+    except NotSupported as error:
+        from netns import veth
+
+        try:
+            devices.append(veth.open_veth(netns, name, config.mtu))
+        except KernelError as second:
+            raise NotSupported(error.feature, (*error.reasons, str(second)), hint=error.hint) from None
+        tap.in_netns(netns, configured)
+    return devices[0], ipv6[0]
 
 
 def describe(config: NetConfig, ports: Sequence[PortForward]) -> wire.Ready:

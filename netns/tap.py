@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _socket
 import _thread
+import errno
 import fcntl
 import posix
 import struct
@@ -38,6 +39,16 @@ def in_netns(netns: Fd, work: Callable[[], object]) -> None:
 
     Blocks: until it is done
     """
+
+    def joined() -> None:
+        namespaces.setns(netns, lib.CLONE_NEWNET)
+        work()
+
+    in_thread(joined)
+
+
+def in_thread(work: Callable[[], object]) -> None:
+    """Call *work* in a thread of its own; its exception is raised here. Blocks: until the thread is gone"""
     failed: list[BaseException] = []
     numbers: list[int] = []
     done = _thread.allocate_lock()
@@ -46,7 +57,6 @@ def in_netns(netns: Fd, work: Callable[[], object]) -> None:
     def body() -> None:
         numbers.append(_thread.get_native_id())
         try:
-            namespaces.setns(netns, lib.CLONE_NEWNET)
             work()
         except BaseException as error:
             failed.append(error)
@@ -84,7 +94,7 @@ def open_tap(name: str) -> Fd:
         fcntl.ioctl(fd.fileno(), lib.TUNSETIFF, request)
     except OSError as error:
         fd.close()
-        if error.errno in (19, 77):  # ENODEV, EBADFD: the file is there, the driver is not
+        if error.errno in (errno.ENODEV, errno.ENOTTY):  # the file is there, the driver is not
             raise NotSupported("private network", (f"{TUN}: {error.strerror}",), hint=_HINT_TUN) from None
         raise KernelError("ioctl(TUNSETIFF)", error.errno or 0, name) from None
     return fd
@@ -101,7 +111,7 @@ def configure(name: str, mtu: int, mac: bytes, net4: Ipv4Net, net6: Ipv6Net | No
         # Before the device is up: our address is static, router advertisements would add a second one and a second
         # route; duplicate detection would hold addresses back for a second. /proc/sys/net is that of this thread.
         for key in ("accept_ra", "accept_dad"):
-            _sysctl(f"net/ipv6/conf/{name}/{key}", b"0")
+            write_sysctl(f"net/ipv6/conf/{name}/{key}", b"0")
     talk(
         (
             rtnetlink.pack_link(rtnetlink.LO_INDEX, up=True),
@@ -124,7 +134,7 @@ def configure(name: str, mtu: int, mac: bytes, net4: Ipv4Net, net6: Ipv6Net | No
     return True
 
 
-def _sysctl(name: str, value: bytes) -> None:
+def write_sysctl(name: str, value: bytes) -> None:
     """Write one sysctl where that is possible: /proc/sys is read-only inside other containers."""
     try:
         with open_fd(f"/proc/sys/{name}", posix.O_WRONLY) as fd:

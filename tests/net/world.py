@@ -48,8 +48,8 @@ STACKS = ("driver", "command", "slirp4netns")
 class World:
     """The host: the calling process. The container: a network namespace without a process."""
 
-    def __init__(self, resolver: str = RESOLVER) -> None:
-        self.resolver = resolver
+    def __init__(self, resolver: str = RESOLVER, tun: bool = True) -> None:
+        self.resolver, self.tun = resolver, tun
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -67,6 +67,9 @@ class World:
         self.resolv_conf.write_text(f"nameserver {self.resolver}\n")
         mounts.mount(str(self.resolv_conf), os.path.realpath("/etc/resolv.conf"), "", mounts.MS_BIND)
         self._stack.callback(mounts.umount2, os.path.realpath("/etc/resolv.conf"), mounts.MNT_DETACH)
+        if not self.tun:
+            mounts.mount("tmpfs", "/dev/net", "tmpfs")
+            self._stack.callback(mounts.umount2, "/dev/net", mounts.MNT_DETACH)
         self.netns = self._stack.enter_context(new_netns())
         return self
 
