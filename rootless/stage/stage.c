@@ -292,6 +292,8 @@ static int op_process(struct stage *st, const struct op *op)
 		return prctl(PR_SET_DUMPABLE, op->a) < 0 ? -errno : 0;
 	case OP_CLOEXEC:
 		return syscall(SYS_close_range, (unsigned)op->a, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */) < 0 ? -errno : 0;
+	case OP_CLOSE:
+		return syscall(SYS_close_range, (unsigned)op->a, (unsigned)op->b, 0) < 0 ? -errno : 0;
 	case OP_DUP:
 		return dup2(op->fd, (int)op->a) < 0 ? -errno : 0;
 	}
@@ -301,8 +303,17 @@ static int op_process(struct stage *st, const struct op *op)
 
 /* ------------------------------------------------------------------ the loop */
 
+/* glibc's posix_spawn leaves its two internal signals ignored, and would hide them from signal(3): so by system call. */
+static void default_internal_signals(void)
+{
+	const char dfl[64] = { 0 }; /* struct sigaction of the kernel: SIG_DFL, no flags, an empty mask */
+
+	for (int s = 32; s <= 33; s++) syscall(SYS_rt_sigaction, s, dfl, NULL, 8ul);
+}
+
 int main(int argc, char **argv)
 {
+	default_internal_signals();
 	if (argc == 2) sync_fd = atoi(argv[1]);
 	int plan_fd = sync_fd + 1;
 	off_t size = lseek(plan_fd, 0, SEEK_END);

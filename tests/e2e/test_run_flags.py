@@ -175,6 +175,11 @@ def test_flags(programs: Programs, words: list[str], out: str) -> None:
     assert (done.status, done.out, done.err) == (0, out, "")
 
 
+def test_no_signal_is_ignored_or_blocked(programs: Programs) -> None:
+    out = programs.sh([], "grep -E 'Sig(Ign|Blk)' /proc/self/status")
+    assert set(out.split()[1::2]) == {"0000000000000000"}
+
+
 def test_environment(programs: Programs, tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("# comment\nFROM_FILE=1\n  BLANKS= x \nHOST_VAR\nFOO=file\n")
