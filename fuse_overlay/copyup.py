@@ -134,7 +134,8 @@ class CopyUp:
             with KeptTimes(above):
                 rename_at(self.work.fd, node.parked, above, name)
             node.parked = b""
-            node.extra_links -= 1
+            os.close(node.keep)
+            node.keep = -1
         elif node.links[0] != (parent, name):
             self._link_up(node, parent, name)
         node.fresh = False

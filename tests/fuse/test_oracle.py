@@ -92,7 +92,7 @@ class Trees(RuleBasedStateMachine):
 
     def every(self, do: Callable[[str], Any]) -> Any:
         """Do the same thing in all trees and compare what comes of it."""
-        results = []
+        results: list[tuple[str, Any]] = []
         for top in (str(self.fuse.path), str(self.kernel), str(self.plain)):
             if top == str(self.plain) and results[0] == ("error", "EXDEV"):
                 continue
@@ -234,7 +234,7 @@ class Trees(RuleBasedStateMachine):
         """Do the same with one of the open files in each tree."""
         if not self.handles:
             return
-        results = []
+        results: list[tuple[str, Any]] = []
         for fd in self.handles[index % len(self.handles)]:
             try:
                 results.append(("value", do(fd)))
@@ -308,7 +308,7 @@ def test_the_same_happens_as_in_a_plain_directory(in_userns: Callable[..., Any],
         os.umask(0o022)
         Trees.base = workplace
         examples = int(os.environ.get("ROOTLESS_FUSE_EXAMPLES", "25"))
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             Trees,
             settings=settings(
                 max_examples=examples,
@@ -320,4 +320,6 @@ def test_the_same_happens_as_in_a_plain_directory(in_userns: Callable[..., Any],
             ),
         )
 
-    in_userns(body, ids="subid")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.support.userns.DEADLINE_S", 3600.0)  # a long run by hand
+        in_userns(body, ids="subid")
