@@ -69,8 +69,8 @@ def test_every_storage_driver_shows_the_same_image(run: Run, driver: str) -> Non
     if driver in ("overlay", "fuse"):
         capabilities.require(driver)
     script = (
-        "cd /data && find . | sort && cat linked last && readlink outside && stat -c '%a %u %g %h' setuid linked opaque/."
-        " && echo new > made && rm last && mv kept moved && cat made moved && ls"
+        "cd /data && find . | sort && cat linked last && readlink outside"
+        " && stat -c '%a %u %g %h' setuid linked opaque/. && echo new > made && rm last && mv kept moved && cat made moved && ls"
     )
     expected = run.out(script, "--storage-driver=copy")
     found = run.out(script, f"--storage-driver={driver}")
@@ -240,6 +240,8 @@ def test_a_terminal_has_job_control_and_a_size(run: Run, request: pytest.Fixture
     terminal.until(b"Stopped")
     terminal.type(b"fg\r")
     terminal.until(b"cat\r\n")
+    terminal.type(b"again\r")
+    terminal.until(b"again\r\nagain\r\n")
     terminal.type(b"\x03")
     terminal.until(b"# ")
     terminal.type(b"exit 5\r")
