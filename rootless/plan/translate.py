@@ -183,20 +183,27 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
     )
 
 
+def _is(value: Any, kind: type) -> bool:
+    """Say whether *value*, which comes from JSON, is a *kind*."""
+    return isinstance(value, kind)
+
+
 def _object(value: dict[str, Any], key: str) -> dict[str, Any]:
-    found = value.get(key)
-    if found is not None and not isinstance(found, dict):
+    found: Any = value.get(key)
+    if found is not None and not _is(found, dict):
         raise SpecError("an object is needed", pointer=f"/{key}")
-    return found or {}
+    members: dict[str, Any] = found or {}
+    return members
 
 
 def _words(config: dict[str, Any], key: str) -> tuple[str, ...]:
-    found = config.get(key) or ()
+    found: Any = config.get(key) or ()
     if isinstance(found, str):
         return ("/bin/sh", "-c", found)  # the oldest images of docker
-    if not isinstance(found, (list, tuple)) or not all(isinstance(word, str) for word in found):
+    words: list[Any] = list(found) if _is(found, list) or found == () else [None]
+    if not all(_is(word, str) for word in words):
         raise SpecError("an array of strings is needed", pointer=f"/config/{key}")
-    return tuple(found)
+    return tuple(words)
 
 
 def _text(config: dict[str, Any], key: str) -> str:
@@ -331,11 +338,10 @@ def capability_sets(options: RunOptions, unprivileged: bool) -> CapSets:
     for name in added:
         if name in dropped and name != "CAP_ALL":
             raise UsageError(f'capability "{name}" cannot be dropped and added')
+    base: set[str] = set()
     if options.privileged or "CAP_ALL" in added:
         base = set(caps.NAMES)
-    elif "CAP_ALL" in dropped:
-        base = set()
-    else:
+    elif "CAP_ALL" not in dropped:
         base = set(defaults.CAPABILITIES)
     base |= {name for name in added if name != "CAP_ALL"}
     if not options.privileged:
@@ -447,10 +453,11 @@ def _labels(options: RunOptions, config: dict[str, Any]) -> tuple[tuple[str, str
 
 
 def _keys(config: dict[str, Any], key: str) -> tuple[str, ...]:
-    found = config.get(key) or ()
-    if not isinstance(found, (dict, list)) and found != ():
+    found: Any = config.get(key) or ()
+    if not _is(found, dict) and not _is(found, list) and found != ():
         raise SpecError("an object is needed", pointer=f"/config/{key}")
-    return tuple([name for name in found if isinstance(name, str)])
+    names: list[Any] = list(found)
+    return tuple([name for name in names if isinstance(name, str)])
 
 
 def _targets(config: dict[str, Any]) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def resolve(user: str, group_add: tuple[str, ...], passwd: bytes | None, group: 
 
 def passwd_lines(user: ExecUser, cwd: str, template: str, host_users: tuple[str, ...]) -> list[str]:
     """Return the lines to add to the container's passwd: --hostuser's, then --passwd-entry or the user's own."""
-    lines = []
+    lines: list[str] = []
     for line in host_users:
         fields = (line.split(":") + [""] * 7)[:7]
         lines.append(f"{fields[0]}:*:{fields[2]}:{fields[3]}:{fields[4]}:/:/bin/sh")
