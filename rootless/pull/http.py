@@ -21,12 +21,14 @@ from urllib.request import getproxies, proxy_bypass
 # httpx expects.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
+import httpcore  # noqa: E402
 import httpx  # noqa: E402
 
 from rootless import __version__  # noqa: E402
 from rootless.errors import RegistryError  # noqa: E402
 from rootless.proto.messages import Request, Response, TransportFailure  # noqa: E402
 from rootless.proto.registry import MAX_ERROR_BYTES  # noqa: E402
+from rootless.pull.transport import KEPT_CONNECTIONS, Transport  # noqa: E402
 from rootless.spec.reference import is_loopback  # noqa: E402
 
 CONNECT_S = 15.0
@@ -34,7 +36,17 @@ SILENCE_S = 60.0  # between two pieces of an answer
 CERT_DIRS = ("~/.config/containers/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
 
 TIMEOUT = httpx.Timeout(SILENCE_S, connect=CONNECT_S, pool=None)
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=8)
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS)
+
+FAILURES = (
+    httpx.TransportError,
+    httpx.InvalidURL,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+    httpcore.ConnectionNotAvailable,
+)
 
 
 class NoAnswer(Exception):
@@ -109,17 +121,17 @@ class HttpClient:
             await incoming.aclose()
 
     def _client(self, request: Request) -> httpx.AsyncClient:
-        """Return the client for a request: certificates belong to a host, and loopback never goes through a proxy."""
+        """Return the client for a request: certificates belong to a host."""
         parts = urlsplit(request.url)
-        checked = parts.scheme == "https"
-        direct = is_loopback(parts.netloc)
-        key = (f"{parts.netloc} {request.verify}" if checked else "", direct)
+        secure, proxied = parts.scheme == "https", bool(proxy_for(request.url))
+        key = (f"{parts.netloc} {request.verify}" if secure else "", proxied)
         client = self._clients.get(key)
         if client is None:
-            context: ssl.SSLContext | bool = False
-            if checked:
-                context = tls_context(parts.netloc, request.verify, self._places(parts.netloc))
-            client = httpx.AsyncClient(verify=context, trust_env=not direct, timeout=TIMEOUT, limits=LIMITS)
+            context = tls_context(parts.netloc, request.verify, self._places(parts.netloc)) if secure else None
+            if proxied:
+                client = httpx.AsyncClient(verify=context or False, trust_env=True, timeout=TIMEOUT, limits=LIMITS)
+            else:
+                client = httpx.AsyncClient(transport=Transport(context), trust_env=False, timeout=TIMEOUT)
             self._clients[key] = client
         return client
 
@@ -198,7 +210,7 @@ class translated:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError)):
+        if isinstance(error, FAILURES):
             failure = explain(error)
             if self._proxy:
                 failure = TransportFailure(failure.kind, f"{failure.text} (through the proxy {self._proxy})")
@@ -216,16 +228,16 @@ def explain(error: Exception) -> TransportFailure:
             return TransportFailure("name", f"no address for its name: {(cause.strerror or str(cause)).lower()}")
         if isinstance(cause, ConnectionRefusedError):
             return TransportFailure("refused", "connection refused")
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, (httpx.ConnectTimeout, httpcore.ConnectTimeout)):
         return TransportFailure("timeout", f"no connection within {CONNECT_S:.0f} s")
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, (httpx.TimeoutException, httpcore.TimeoutException)):
         return TransportFailure("timeout", f"no data for {SILENCE_S:.0f} s")
     if isinstance(error, (httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)):
         return TransportFailure("refused", str(error).lower() or "proxy error")
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno:
             return TransportFailure("broken", os.strerror(cause.errno).lower())
-    if isinstance(error, httpx.RemoteProtocolError):
+    if isinstance(error, (httpx.RemoteProtocolError, httpcore.RemoteProtocolError)):
         return TransportFailure("broken", "the connection was closed before the answer was complete")
     return TransportFailure("broken", str(error).lower() or type(error).__name__)
 
