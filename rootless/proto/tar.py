@@ -26,6 +26,7 @@ SPECIAL_MAX_BYTES = 1 << 20
 SPARSE_MAX_RUNS = 1 << 18
 """The most runs of data that one sparse file may have."""
 _MAP_MAX_BYTES = 44 * SPARSE_MAX_RUNS
+_NUMBERS = 256
 _SIZE_MAX = (1 << 63) - 1
 
 REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -137,6 +138,7 @@ class TarDecoder:
         self._closed = False
         self._state = _HEADER
         self._zero_seen = False
+        self._numbers: dict[bytes, int] = {}
         self._globals: dict[bytes, bytes] = {}
         self._pax: dict[bytes, bytes] = {}
         self._pax_runs: list[tuple[int, int]] = []  # GNU 0.0 repeats its keys, so a dict loses them
@@ -287,6 +289,15 @@ class TarDecoder:
         except ValueError:
             raise self._error(f"{what} is not an octal number") from None
 
+    def _repeated(self, field: bytes, what: str) -> int:
+        """As `_number`, for fields that have few values in an archive."""
+        value = self._numbers.get(field)
+        if value is None:
+            value = self._number(field, what)
+            if len(self._numbers) < _NUMBERS:
+                self._numbers[field] = value
+        return value
+
     def _header(self, block: bytes) -> Header | None:
         """Read one header block; None if it was an extended one, zeros, or needs sparse blocks first."""
         if block == _ZERO:
@@ -296,8 +307,9 @@ class TarDecoder:
             return None
         if self._zero_seen:
             raise self._error("data after an end-of-archive block")
-        expected = self._number(block[148:156], "checksum")
-        total = sum(block) - sum(block[148:156]) + 256
+        checksum = block[148:156]
+        expected = self._number(checksum, "checksum")
+        total = sum(block) - sum(checksum) + 256
         if total != expected and total - 256 * sum([b > 127 for b in block[:148] + block[156:]]) != expected:
             raise self._error("wrong header checksum")
         kind = block[156]
@@ -325,9 +337,9 @@ class TarDecoder:
         entry = Header(
             name,
             REGULAR if kind in _AS_REGULAR else block[156:157],
-            self._number(block[100:108], "mode"),
-            self._number(block[108:116], "uid"),
-            self._number(block[116:124], "gid"),
+            self._repeated(block[100:108], "mode"),
+            self._repeated(block[108:116], "uid"),
+            self._repeated(block[116:124], "gid"),
             size,
             self._number(block[136:148], "mtime") * 1_000_000_000,
             block[157:257].partition(b"\0")[0],
