@@ -436,6 +436,15 @@ def _see_through(
     return status
 
 
+def _pass_output(terminal: int) -> None:
+    """Let the container's terminal alone process output, or every line would get a second carriage return."""
+    import termios
+
+    attributes = termios.tcgetattr(terminal)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+
+
 def _put_away(p: Prepared, container: containers.Container, status: int, error: str) -> None:
     if container.auto_remove:
         _remove_volumes(p.roots, tuple(container.data.get("anonymous_volumes", ())))
@@ -452,6 +461,7 @@ def _serve(options: RunOptions, cid: str, launched: Launched) -> None:
 
         supervision.resize()
         with RawTerminal(0):
+            _pass_output(0)
             _serve(replace(options, tty=False), cid, launched)
     elif not run_first(supervision):
         from rootless.supervise.main import run_main
