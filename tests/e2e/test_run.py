@@ -233,7 +233,7 @@ def test_a_terminal_has_job_control_and_a_size(run: Run, request: pytest.Fixture
     terminal.type(b'echo re""ady; cat\r')
     terminal.until(b"\nready")  # the shell's line editor has given the terminal back
     terminal.type(b"mark\r")  # twice: by the terminal and by cat, which therefore runs
-    terminal.until(b"\nmark")
+    terminal.until(b"mark\r\nmark\r\n")
     terminal.type(b"\x1a")
     terminal.until(b"# ")
     terminal.type(b"jobs\r")
@@ -241,7 +241,7 @@ def test_a_terminal_has_job_control_and_a_size(run: Run, request: pytest.Fixture
     terminal.type(b"fg\r")
     terminal.until(b"cat\r\n")
     terminal.type(b"again\r")
-    terminal.until(b"\nagain")
+    terminal.until(b"again\r\nagain\r\n")
     terminal.type(b"\x03")
     terminal.until(b"# ")
     terminal.type(b"exit 5\r")
