@@ -80,6 +80,9 @@ HINTS: tuple[Hint, ...] = (
     Hint("nested-apparmor", "mount", (_EACCES,), lambda s: bool(s.container),
          "AppArmor confines the container around us ({apparmor_profile}): start it with --security-opt "
          "apparmor=unconfined"),
+    Hint("apparmor-confined", "mount", (_EACCES,), lambda s: bool(s.apparmor_profile),
+         "AppArmor's profile {apparmor_profile} confines this shell and what it starts: log in where none does, or have "
+         "the profile allow mounts"),
     Hint("masked-proc", "mount(proc)", (_EPERM,), _always,
          "/proc of the container around us is masked: rootless shows that one instead; a fresh one needs "
          "--security-opt unmask=ALL (podman) or systempaths=unconfined (Docker) on the outer container"),
@@ -100,6 +103,9 @@ HINTS: tuple[Hint, ...] = (
          "start the outer container with --device /dev/net/tun, or use --network none or host", "/dev/net/tun"),
     Hint("tun-device", "open", (_ENOENT, _ENXIO, _ENODEV), _always,
          "as root: modprobe tun; chmod 0666 /dev/net/tun; or use --network none or host", "/dev/net/tun"),
+    Hint("apparmor-confined", "open", (_EACCES,), lambda s: bool(s.apparmor_profile),
+         "AppArmor's profile {apparmor_profile} confines this shell and what it starts: it lacks a rule or the flag "
+         "attach_disconnected"),
     Hint("hostname", "sethostname", (_EPERM,), _always,
          "the filter of the container around us forbids it: the container keeps the outer name"),
     Hint("clone3", "clone3", (_ENOSYS,), _always,

@@ -51,6 +51,8 @@ TABLE = [
         "nested-apparmor",
         "(crun)",
     ),
+    (replace(PLAIN, apparmor_profile="shell"), "mount", errno.EACCES, "", "apparmor-confined", "profile shell"),
+    (replace(PLAIN, apparmor_profile="shell"), "open", errno.EACCES, "", "apparmor-confined", "attach_disconnected"),
     (PLAIN, "mount(proc)", errno.EPERM, "", "masked-proc", "unmask=ALL"),
     (replace(PLAIN, container="podman"), "mount(overlay)", errno.EINVAL, "", "overlay", "volume"),
     (PLAIN, "mount(overlay)", errno.EINVAL, "", "overlay", "fuse or copy"),
