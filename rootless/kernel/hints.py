@@ -81,8 +81,8 @@ HINTS: tuple[Hint, ...] = (
          "AppArmor confines the container around us ({apparmor_profile}): start it with --security-opt "
          "apparmor=unconfined"),
     Hint("apparmor-confined", "mount", (_EACCES,), lambda s: bool(s.apparmor_profile),
-         "AppArmor's profile {apparmor_profile} confines this shell and what it starts: log in where none does, or have "
-         "the profile allow mounts"),
+         "AppArmor's profile {apparmor_profile} confines this shell and what it starts: log in where none does, or "
+         "have the profile allow mounts"),
     Hint("masked-proc", "mount(proc)", (_EPERM,), _always,
          "/proc of the container around us is masked: rootless shows that one instead; a fresh one needs "
          "--security-opt unmask=ALL (podman) or systempaths=unconfined (Docker) on the outer container"),

@@ -146,6 +146,8 @@ def own_remedy(finding: Finding, settings: Settings) -> str:
         return hints.text(hint, settings) if hint is not None else ""
     if name == f.FUSE and "pyfuse3" in detail:
         return "pip install 'rootless[fuse]' (needs a C compiler and libfuse3-dev)"
+    if name == f.TUN and "cannot open shared object" in detail:
+        return "as root: apt-get install libslirp0 (Debian, Ubuntu), dnf install libslirp (Fedora)"
     if name == f.TUN and "libslirp" in detail:
         return "install libslirp-dev (Debian, Ubuntu) and install rootless again with pip"
     if name == f.PING:
