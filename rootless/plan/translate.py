@@ -19,7 +19,6 @@ from rootless.spec import caps
 from rootless.spec.linux import IdMapping, Linux, Namespace, Personality
 from rootless.spec.record import record, replace
 from rootless.spec.runtime import OCI_VERSION, CapSets, Process, Rlimit, Root, Spec, User
-from rootless.spec.signals import number as signal_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -436,10 +435,12 @@ def _sysctls(options: RunOptions, network: str, around: Surroundings) -> tuple[t
 
 
 def _stop_signal(options: RunOptions, config: dict[str, Any], warnings: list[str]) -> int:
-    if options.stop_signal:
-        return signal_number(options.stop_signal) or defaults.STOP_SIGNAL
-    text = _text(config, "StopSignal")
-    found = signal_number(text) if text else defaults.STOP_SIGNAL
+    text = options.stop_signal or _text(config, "StopSignal")
+    if not text:
+        return defaults.STOP_SIGNAL
+    from rootless.spec.signals import number
+
+    found = number(text)
     if found is None:
         warnings.append(f"the image's stop signal {text} does not exist; SIGTERM is used")
         return defaults.STOP_SIGNAL
