@@ -31,6 +31,8 @@ GLOBAL_FLAGS: tuple[Row, ...] = (
     ("tmpdir", "", "string", "", "", "Path to the directory for temporary files (default: TMPDIR, else /var/tmp)", ""),
 )  # fmt: skip
 
+DRIVERS = ("", "auto", "overlay", "fuse", "copy", "vfs")
+CGROUP_MANAGERS = ("", "cgroupfs", "systemd", "none")
 LOG_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
@@ -140,9 +142,42 @@ def merge_globals(parsed: Parsed, options: GlobalOptions, own: list[str]) -> Glo
         raise UsageError(f'Log Level "{changes["log_level"]}" is not supported, choose from: {choices}')
     if changes:
         options = replace(options, **changes)
+        _check_choices(changes)
     if "storage-opt" in parsed.values and "storage-opt" not in own:
-        options = replace(options, storage_opts=options.storage_opts + parsed.many("storage-opt"))
+        options = _storage_options(options, parsed.many("storage-opt"))
     return options
+
+
+def _check_choices(given: dict[str, str]) -> None:
+    driver = given.get("storage_driver", "auto")
+    if driver not in DRIVERS:
+        raise UsageError(f"unknown storage driver {driver!r}", hint="one of auto, overlay, fuse, copy")
+    if given.get("cgroup_manager", "cgroupfs") not in CGROUP_MANAGERS:
+        raise UsageError("configuring runtime: cgroup manager must be one of cgroupfs and systemd: invalid argument")
+
+
+def _storage_options(options: GlobalOptions, given: tuple[str, ...]) -> GlobalOptions:
+    """Apply --storage-opt: what containers-storage calls a mount program is our FUSE driver.
+
+    Raises: UsageError for an option that has no meaning here
+    """
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"unable to parse key/value option: {text}")
+        scope, _, key = name.rpartition(".")
+        if scope not in ("", "overlay", "overlay2", "vfs"):
+            raise UsageError(f"unknown storage option {name}")
+        if key == "mount_program":
+            if options.storage_driver in ("", "auto", "overlay"):
+                options = replace(options, storage_driver="fuse")
+        elif key == "ignore_chown_errors" and value in ("true", "false"):
+            pass  # owners that have no id here are squashed and recorded in any case
+        elif not (key == "mountopt" and value in ("", "nodev")):  # images are always mounted nodev
+            raise UsageError(
+                f"overlay: Unknown option {key}", hint="mount_program, ignore_chown_errors and mountopt=nodev exist"
+            )
+    return replace(options, storage_opts=options.storage_opts + given)
 
 
 def scan(command: Command, rows: dict[str, Row], argv: list[str], interspersed: bool) -> Parsed:

@@ -125,9 +125,37 @@ def test_flags_between_arguments() -> None:
 
 def test_global_flags_count_after_the_verb_too() -> None:
     before = GlobalOptions(root="/a", storage_opts=("x",))
-    argv = ["--root=/b", "--storage-opt", "y", "--log-level", "debug", "--storage-driver", "fuse", "x"]
+    argv = ["--root=/b", "--storage-opt", "mountopt=nodev", "--log-level", "debug", "--storage-driver", "fuse", "x"]
     _, after = parse(COMMAND, argv, before)
-    assert after == GlobalOptions(root="/b", storage_opts=("x", "y"), log_level="debug", storage_driver="fuse")
+    assert after == GlobalOptions(
+        root="/b", storage_opts=("x", "mountopt=nodev"), log_level="debug", storage_driver="fuse"
+    )
+
+
+def test_a_mount_program_is_the_fuse_driver() -> None:
+    argv = ["--storage-opt", "overlay.mount_program=/usr/bin/fuse-overlayfs", "x"]
+    assert parse(COMMAND, argv, GlobalOptions())[1].storage_driver == "fuse"
+    assert parse(COMMAND, argv, GlobalOptions(storage_driver="copy"))[1].storage_driver == "copy"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--storage-driver", "frob"], "unknown storage driver 'frob'"),
+        (
+            ["--cgroup-manager", "frob"],
+            "configuring runtime: cgroup manager must be one of cgroupfs and systemd: invalid argument",
+        ),
+        (["--storage-opt", "foo"], "unable to parse key/value option: foo"),
+        (["--storage-opt", "overlay.foo=1"], "overlay: Unknown option foo"),
+        (["--storage-opt", "overlay.mountopt=metacopy=on"], "overlay: Unknown option mountopt"),
+        (["--storage-opt", "zfs.foo=1"], "unknown storage option zfs.foo"),
+    ],
+)
+def test_global_flags_with_unknown_values(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(COMMAND, [*argv, "x"], GlobalOptions())
+    assert caught.value.message == message
 
 
 def test_unknown_log_level() -> None:
