@@ -31,17 +31,22 @@ class CopyDriver:
         return None
 
     def open(self, request: RootfsRequest) -> RootfsMount:
-        """Merge the layers into <scratch>/diff unless that was done before (a restart), and mount that.
+        """Merge the layers into <scratch>/merged unless that was done before (a restart), and mount that.
 
         Blocks:  for the copy
         Raises:  RootlessError — no space ...; nothing is left then
         """
-        if not os.path.isdir(request.diff):
+        if not os.path.isdir(merged_path(request)):
             _merge(request)
-        with open_fd(request.diff, os.O_PATH | os.O_DIRECTORY) as directory:
+        with open_fd(merged_path(request), os.O_PATH | os.O_DIRECTORY) as directory:
             tree = open_tree("", directory=directory)
         mount_setattr(tree, attr_set=MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if request.readonly else 0))
         return RootfsMount(tree, self.name)
+
+
+def merged_path(request: RootfsRequest) -> str:
+    """Return the directory of the copy; not `diff`, which a driver that was tried before may have left empty."""
+    return f"{request.scratch}/merged"
 
 
 def _merge(request: RootfsRequest) -> None:
@@ -55,7 +60,7 @@ def _merge(request: RootfsRequest) -> None:
             open_fd(partial, os.O_RDONLY | os.O_DIRECTORY) as root,
         ):
             copytree.copy_tree(layers, root, shift_by(request.uid_map, request.gid_map))
-        os.rename(partial, request.diff)
+        os.rename(partial, merged_path(request))
     except OSError as error:
         trees.remove_tree(partial)
         hint = "free some space, or use a driver that does not copy" if error.errno == errno.ENOSPC else None

@@ -15,8 +15,10 @@ from rootless.errors import NotSupported
 from rootless.kernel.fds import Fd
 from rootless.kernel.mounts import MNT_DETACH, MS_NODEV, MS_RDONLY, mount, open_tree, umount2
 from rootless.mount.driver import RootfsMount, RootfsRequest, Unsupported, prepare_scratch
+from rootless.store.trees import remove_tree
 
 PAGE = 4096
+FORM_XATTR = "xattr"  # store/layers.py, which the start-up path does not need
 MAX_LAYERS = 500  # fs/overlayfs/params.h OVL_MAX_STACK
 
 
@@ -37,29 +39,68 @@ class OverlayDriver:
 
         Raises: KernelError(mount) - EINVAL: the upper's file system cannot hold one (overlay, some network file
                 systems); EPERM: no overlayfs in user namespaces (before 5.11); ENODEV: no overlayfs
+                NotSupported - the layers have whiteouts that this kernel does not read
         """
+        if FORM_XATTR in request.forms and not reads_xattr_whiteouts(request.scratch, request.run_dir):
+            raise NotSupported("overlay", ("this kernel does not read whiteouts in attributes, which the image has",))
         if not request.links:
             prepare_scratch(request)
             return RootfsMount(open_tree(request.diff), self.name)
         if not request.readonly:
             prepare_scratch(request)
-        here = Fd(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         target = f"{request.run_dir}/root"
         try:
             os.mkdir(target, 0o700)
         except FileExistsError:
             pass
-        try:
-            os.chdir(f"{request.store}/l")
+        with WorkingDirectory(f"{request.store}/l"):
             mount("overlay", target, "overlay", MS_NODEV | (MS_RDONLY if request.readonly else 0), options(request))
-        finally:
-            os.fchdir(here.fileno())
-            here.close()
         try:
             fd = open_tree(target)
         finally:
             umount2(target, MNT_DETACH)
         return RootfsMount(fd, self.name)
+
+
+def reads_xattr_whiteouts(scratch: str, run_dir: str) -> bool:
+    """Say whether overlayfs takes `user.overlay.whiteout` for a whiteout (from 6.7), by mounting one.
+
+    *scratch* is on the store's file system, which has user attributes: it holds such whiteouts.
+    """
+    top, target = f"{scratch}/.probe", f"{run_dir}/probe"
+    try:
+        for path in (top, f"{top}/upper", f"{top}/upper/d", f"{top}/lower", f"{top}/lower/d", target):
+            os.mkdir(path, 0o700)
+        for path in (f"{top}/upper/d/f", f"{top}/lower/d/f"):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.setxattr(f"{top}/upper/d", "user.overlay.opaque", b"x")
+        os.setxattr(f"{top}/upper/d/f", "user.overlay.whiteout", b"")
+        with WorkingDirectory(top):
+            mount("overlay", target, "overlay", MS_RDONLY, b"lowerdir=upper:lower,userxattr")
+        try:
+            return not os.path.exists(f"{target}/d/f")
+        finally:
+            umount2(target, MNT_DETACH)
+    except OSError:
+        return False
+    finally:
+        remove_tree(top)
+        remove_tree(target)
+
+
+class WorkingDirectory:
+    """Work in *path* for the length of a block, and come back whatever the way back is called by then."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._before = Fd(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        os.chdir(self._path)
+
+    def __exit__(self, *_: object) -> None:
+        os.fchdir(self._before.fileno())
+        self._before.close()
 
 
 def options(request: RootfsRequest) -> bytes:

@@ -49,6 +49,8 @@ class ImageRecord:
     """How many files belong to an id that this user's map does not have."""
     manifest_type: str = ""
     """Media type of the manifest."""
+    forms: tuple[str, ...] = ()
+    """How its layers say "not there"; see store/layers.py."""
 
 
 def lookup(roots: Roots, text: str) -> ImageRecord | None:
@@ -110,6 +112,7 @@ def encode(image: ImageRecord) -> bytes:
             "size": image.size_bytes,
             "created": image.created,
             "squashed": image.squashed,
+            "forms": list(image.forms),
             "config": image.config,
         }
     )
@@ -214,6 +217,7 @@ def _read(path: str, names: tuple[str, ...]) -> ImageRecord | None:
             created=value["created"],
             squashed=value["squashed"],
             manifest_type=value["manifest"],
+            forms=tuple(value.get("forms", ())),
         )
     except (KeyError, TypeError) as error:
         raise Corrupt(path, f"not an image record ({error})", hint=f"remove the file {path}") from error

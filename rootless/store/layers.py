@@ -291,6 +291,7 @@ def _linked(image: ImageRecord, layers: dict[str, LayerRecord]) -> ImageRecord:
         links=tuple([layer.link for layer in found]),
         size_bytes=sum([layer.size_bytes for layer in found]),
         squashed=sum([layer.squashed for layer in found]),
+        forms=tuple(sorted({form for layer in found for form in layer.forms})),
     )
 
 

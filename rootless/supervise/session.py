@@ -226,7 +226,9 @@ def _rootfs(
         if not os.path.isdir(directory):
             layout.make_directory(directory)
     undo.push(lambda: containers.discard(roots, cid) if containers.read(roots, cid) is None else None)
-    request = RootfsRequest(store=roots.data, links=links, scratch=scratch, run_dir=run_dir, single=plan.squashes)
+    request = RootfsRequest(
+        store=roots.data, links=links, scratch=scratch, run_dir=run_dir, single=plan.squashes, forms=image.forms
+    )
     wanted = options.storage_driver or driver or "auto"
     refused = refused_drivers(roots.run, scratch, single=plan.squashes) if wanted == "auto" else {}
     mounted = open_root(wanted, request, refused=refused)

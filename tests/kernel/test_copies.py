@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rootless.errors import NotSupported
+from rootless.kernel import process
+from rootless.kernel._sys import lib
 from rootless.kernel.fds import open_fd
 from rootless.mount.copy import CopyDriver
 from rootless.mount.driver import RootfsRequest
+from rootless.mount.overlayfs import OverlayDriver
 from rootless.spec.idmap import id_map
 from rootless.store import copytree, gc, layers, layout, merged, shifted, trees
 from rootless.store.images import ImageRecord
 from rootless.store.layers import StagedLayer
 from rootless.store.layout import Roots
 from tests.support.images import Directory, Fifo, File, Hardlink, Layer, Opaque, Symlink, Whiteout
-from tests.support.unpacking import Tree, Unpacked, in_layers, tree
-from tests.support.userns import in_userns
+from tests.support.unpacking import Tree, Unpacked, in_layers, tree, unpack
+from tests.support.userns import in_userns, remove_tree
 
 pytestmark = pytest.mark.requires("userns", "subuid")
 
@@ -106,6 +112,59 @@ def test_every_form_of_whiteout_is_read(tmp_path: Path) -> None:
             return [name for _, name, _ in view.entries((b"d",))]
 
     assert in_userns(body, ids="subid") == [b"c"]
+
+
+MKNODAT = {"x86_64": 259, "aarch64": 33}
+
+
+def refuse_mknod() -> None:
+    """Make mknodat(2) fail with EPERM from now on, as on an overlay file system."""
+    load, equal, give = 0x20, 0x15, 0x06
+    steps = (
+        (load, 0, 0, 0),
+        (equal, 0, 1, MKNODAT[platform.machine()]),
+        (give, 0, 0, 0x00050001),
+        (give, 0, 0, 0x7FFF0000),
+    )
+    program = b"".join(struct.pack("=HBBI", *step) for step in steps)
+    process.set_no_new_privs()
+    assert lib.rl_seccomp_filter(program, len(program), 0) == 0
+
+
+@pytest.mark.requires("overlay")
+@pytest.mark.skipif(platform.machine() not in MKNODAT, reason="the number of mknodat is not in the test")
+def test_whiteouts_where_mknod_is_refused_are_read_or_refused_by_the_overlay_driver(tmp_path: Path) -> None:
+    """Before Linux 6.7 overlayfs takes them for empty files: then it must not be used."""
+    stack = (Layer((File("d/gone"), File("d/stays"), File("top"))), Layer((Whiteout("d/gone"), Whiteout("top"))))
+
+    def body() -> tuple[list[str], list[str]]:
+        store = tmp_path / "store"
+        (store / "l").mkdir(parents=True)
+        refuse_mknod()
+        unpacked = unpack(tmp_path, stack)
+        assert unpacked.results[1]["forms"] == ["xattr"]
+        for n, directory in enumerate(unpacked.directories):
+            os.rename(directory, store / "l" / f"L{n}")
+        request = RootfsRequest(
+            str(store), ("L0", "L1"), str(tmp_path), str(tmp_path), readonly=True, forms=unpacked.results[1]["forms"]
+        )
+        try:
+            mounted = OverlayDriver().open(request)
+        except NotSupported:
+            shown = ["d", "d/stays"]
+            kernel = tuple(int(n) for n in platform.release().split(".")[:2])
+            assert kernel < (6, 7)
+        else:
+            shown = sorted(path for path in tree(f"/proc/self/fd/{mounted.fd.fileno()}/.") if path != ".")
+            mounted.close()
+        assert not (tmp_path / ".probe").exists()
+        with merged.open_layers(reversed(request.layer_paths)) as view:
+            return shown, [os.fsdecode(n) for _, n, _ in view.entries((b"d",))]
+
+    try:
+        assert in_userns(body, ids="subid") == (["d", "d/stays"], ["stays"])
+    finally:
+        remove_tree(tmp_path / "store")
 
 
 def test_the_copy_driver_gives_a_mount_of_a_private_copy(tmp_path: Path) -> None:
