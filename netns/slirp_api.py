@@ -54,7 +54,7 @@ class ApiSocket:
         self._sock = _socket.socket(_socket.AF_UNIX, kind)
         try:
             self._sock.bind(path)
-            self._sock.listen(CLIENTS_MAX)
+            self._sock.listen(128)
         except OSError as error:
             raise RootlessError(f"cannot listen at {path}: {(error.strerror or '').lower()}") from None
         self._listener = Fd(posix.dup(self._sock.fileno()))
@@ -111,7 +111,9 @@ class ApiSocket:
             if verb == "add_hostfwd":
                 return {"return": {"id": self._add(arguments)}}
             if verb == "list_hostfwd":
-                return {"return": {"entries": [_describe(entry) for entry in self._entries.values()]}}
+                # slirp4netns's manual page says the one, the program does the other.
+                entries = [_describe(entry) for entry in self._entries.values()]
+                return {"return": {"entries": entries}, "entries": entries}
             if verb == "remove_hostfwd":
                 return {"return": self._remove(arguments)}
         except BadRequest as error:
@@ -124,7 +126,8 @@ class ApiSocket:
         protocol = arguments.get("proto")
         if protocol not in ("tcp", "udp"):
             raise BadRequest("bad arguments.proto")
-        host = arguments.get("host_addr", "0.0.0.0")
+        # podman sends "guest_addr": "" for the default
+        host = arguments.get("host_addr") or "0.0.0.0"
         if not isinstance(host, str) or parse_ip(host) is None:
             raise BadRequest("bad arguments.host_addr")
         ports = [arguments.get("host_port"), arguments.get("guest_port")]
@@ -132,7 +135,7 @@ class ApiSocket:
             if not isinstance(number, int) or not 1 <= number <= 65535:
                 raise BadRequest(f"bad arguments.{name}")
         guest = self._guest
-        if "guest_addr" in arguments:
+        if arguments.get("guest_addr"):
             parsed = parse_ipv4(str(arguments["guest_addr"]))
             if parsed is None:
                 raise BadRequest("bad arguments.guest_addr")
