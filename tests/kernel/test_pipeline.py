@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from rootless.errors import DigestMismatch, UnpackError
+from rootless.errors import DigestMismatch, StoreError, UnpackError
 from rootless.kernel import mounts
 from rootless.spec.image import chain_ids
 from rootless.store import gc, images, layers, layout
@@ -310,6 +310,35 @@ def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(tmp_path: Path, size
             trio.run(run)
             assert files(roots) == []
             trio.run(store, roots, small)
+            assert images.lookup(roots, "x") is not None
+        finally:
+            mounts.umount2(roots.data)
+
+    in_store(tmp_path, body)
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    def body(roots: Roots) -> None:
+        async def run() -> None:
+            with layers.open_staging(roots) as staging:
+                async with open_unpack(staging, plans(IMAGE)) as unpack:
+                    for index, layer in enumerate(IMAGE.layers):
+                        await feed(unpack, index, layer.blob)
+                    filler = f"{roots.data}/filler"
+                    with pytest.raises(OSError, match="No space"), open(filler, "wb", buffering=0) as file:
+                        while file.write(bytes(4096)):
+                            pass
+                    with pytest.raises(StoreError, match="no space left on device") as caught:
+                        layers.commit(staging, unpack.staged(), record(IMAGE), ["localhost/x:latest"])
+                    assert "free some space" in (caught.value.hint or "")
+                    os.unlink(filler)
+
+        mounts.mount("tmpfs", roots.data, "tmpfs", 0, "size=2m")
+        try:
+            layout.prepare_data(roots)
+            trio.run(run)
+            assert files(roots) == []
+            trio.run(store, roots, IMAGE)
             assert images.lookup(roots, "x") is not None
         finally:
             mounts.umount2(roots.data)
