@@ -1,7 +1,7 @@
 """Pull an image: from a reference to a record in the store.
 
     reference ─► manifest ─► (index: the platform's manifest) ─► config ─► layers not in the store
-                                                                              │ 6 at a time
+                                                                              │ 3-6 at a time
         registry ── bytes ──► digest and size checked ──► a worker process that unpacks ◄┘
                                                                               │ in order, base first
                                   all verified ─► one syncfs ─► layers and image visible together
@@ -51,8 +51,10 @@ from rootless.store.layout import Roots
 from rootless.unpack.pipeline import LayerPlan, LayerSink, Unpack, open_unpack
 from rootless.unpack.spawning import WorkerProcess
 
-DOWNLOADS = 6
-WORKERS = 8  # layers that wait for a lower one to be finished keep their process
+# One more than there are processors: each layer keeps one busy, and one waits for the network. More only costs the
+# start of more processes.
+DOWNLOADS = max(3, min(6, len(os.sched_getaffinity(0)) + 1))
+WORKERS = DOWNLOADS + 2  # layers that wait for a lower one to be finished keep their process
 MAX_INDEX_DEPTH = 3
 PROGRESS_S = 0.05
 
