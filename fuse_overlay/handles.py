@@ -30,7 +30,7 @@ class FileHandles:
 
     def add(self, node: Node, fd: int, writing: bool) -> int:
         """Take over *fd* as an open file of *node*; return the handle."""
-        node.handles.append(fd)
+        node.opened(fd)
         self.nodes[fd] = node
         self._counts[fd] = 1
         self._shared[node.ino, writing] = fd
@@ -43,7 +43,7 @@ class FileHandles:
             return None
         del self._counts[fd]
         node = self.nodes.pop(fd)
-        node.handles.remove(fd)
+        node.closed(fd)
         for writing in (False, True):
             if self._shared.get((node.ino, writing)) == fd:
                 del self._shared[node.ino, writing]
@@ -73,7 +73,7 @@ class DirHandles:
     def add(self, node: Node) -> int:
         self._next += 1
         self._open[self._next] = DirHandle(node)
-        node.handles.append(self._next)
+        node.opened(self._next)
         return self._next
 
     def get(self, number: int) -> DirHandle:
@@ -81,5 +81,5 @@ class DirHandles:
 
     def release(self, number: int) -> Node:
         node = self._open.pop(number).node
-        node.handles.remove(number)
+        node.closed(number)
         return node

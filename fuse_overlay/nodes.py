@@ -19,11 +19,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import stat_result
+    from typing import Any
 
     from fuse_overlay.attrs import Attributes
 
 ROOT_INO = 1
 _LAYER_BITS = 13
+
+
+_NOTHING: dict[Any, Any] = {}  # one for all files: they are many, and have neither entries nor parts
 
 
 class Node:
@@ -46,18 +50,26 @@ class Node:
         self.gone = False  # no name is left, nor can one come back
         self.pinned = False  # kept whatever the kernel forgets
         self.xattrs: frozenset[bytes] | None = None  # the visible names, None: not asked yet
-        self.handles: list[int] = []  # open descriptors of a file
+        self.handles: list[int] | tuple[()] = ()  # open descriptors of a file
         self.keep = -1  # a descriptor that stands in for a name
         self.extra_links = 0  # links that are not in the layer of the data
         self.parked = b""  # its name in the work directory, while names are left only in lower layers
         # directories
-        self.kids: dict[bytes, Node] = {}
+        self.kids: dict[bytes, Node] = {} if kind == stat.S_IFDIR else _NOTHING
         self.stack: tuple[int, ...] | None = None  # the layers that add up, None: not looked yet
-        self.fds: dict[int, int] = {}  # layer -> open descriptor
+        self.fds: dict[int, int] = {} if kind == stat.S_IFDIR else _NOTHING  # layer -> open descriptor
         self.lower: dict[bytes, int] | None = None  # what the layers below the upper one list
         self.whiteout_files: tuple[int, ...] = ()  # the layers that are marked opaque=x here
         self.misses = 0
         self.version = 0  # counts changes of the entries
+
+    def opened(self, handle: int) -> None:
+        """Note an open descriptor."""
+        self.handles = [*self.handles, handle]
+
+    def closed(self, handle: int) -> None:
+        """Note that a descriptor is no longer open."""
+        self.handles = [other for other in self.handles if other != handle] or ()
 
     @property
     def is_dir(self) -> bool:

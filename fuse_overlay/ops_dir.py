@@ -85,12 +85,9 @@ class DirOps(FileOps):
         above = self.copyup.directory(parent)
         try:
             os.mkdir(name, stat.S_IMODE(mode), dir_fd=above)
-            covered = False
+            fd, opaque = self.tree.layers[UPPER].open_dir(name, above), True
         except FileExistsError:
-            covered = True
-        fd = (
-            self._mkdir_covered(parent, name, mode, above) if covered else self.tree.layers[UPPER].open_dir(name, above)
-        )
+            fd, opaque = self._mkdir_covered(parent, name, mode, above)
         try:
             st = self.own(fd, os.fstat(fd), mode, ctx, above)
         except BaseException:
@@ -99,22 +96,22 @@ class DirOps(FileOps):
             raise
         node = self.made(parent, name, st)
         # A directory that was not there before has nothing below: had a lower layer one, we would have found it.
-        node.stack = (UPPER,)
+        if opaque:
+            node.stack = (UPPER,)
         self.tree.remember_dir(node, UPPER, fd)
         self.tree.fill(node, st)
         node.lookups += 1
         return node.attr
 
-    def _mkdir_covered(self, parent: Node, name: bytes, mode: int, above: int) -> int:
-        """Make an opaque directory in the place of a whiteout; return it open."""
+    def _mkdir_covered(self, parent: Node, name: bytes, mode: int, above: int) -> tuple[int, bool]:
+        """Make an opaque directory in the place of a whiteout; return it open, and whether it could be made opaque."""
         work = self.writable()
         temporary = self.hidden_by_whiteout(parent, name, above)
         os.mkdir(temporary, stat.S_IMODE(mode), dir_fd=work.fd)
         fd = -1
         try:
             fd = self.tree.layers[UPPER].open_dir(temporary, work.fd)
-            if self.tree.has_below(parent, name):
-                set_opaque(fd)
+            opaque = self.hide_below(fd, parent, name)
             group = os.fstat(above)
             if group.st_mode & stat.S_ISGID:  # what mkdir there would have done
                 os.fchown(fd, -1, group.st_gid)
@@ -126,7 +123,24 @@ class DirOps(FileOps):
             work.discard(temporary)
             raise
         work.discard(temporary)
-        return fd
+        return fd, opaque
+
+    def hide_below(self, fd: int, parent: Node, name: bytes) -> bool:
+        """Make the upper directory *fd*, which is to be *name*, show nothing of what lower layers have there.
+
+        Where the file system has no user attributes (tmpfs before 6.6) each entry gets a whiteout instead: False then.
+        """
+        if not self.tree.has_below(parent, name):
+            return True
+        try:
+            set_opaque(fd)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            for hidden in self.tree.names_below(parent, name):
+                self.writable().whiteout_at(fd, hidden, True)
+            return False
+        return True
 
     def rmdir(self, parent_ino: int, name: bytes, ctx: Any) -> None:
         parent = self.tree.node(parent_ino)

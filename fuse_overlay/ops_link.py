@@ -193,13 +193,13 @@ class LinkOps(DirOps):
         self.copyup.any(source)
         from_dir, to_dir = self.copyup.directory(old_parent), self.copyup.directory(new_parent)
         uncovers = tree.has_below(old_parent, old)
-        if source.is_dir and tree.has_below(new_parent, new):
-            self._make_opaque(source)
+        if source.is_dir:
+            self._hide_below(source, new_parent, new)
         left = self.losing_name(target) if target is not None and not target.is_dir else 0
         if target is not None and target.is_dir and target.layer == UPPER:
             # Its upper part may hold whiteouts. Opaque first: in between, nothing of the lower part may show.
             fd = tree.dirfd(target, UPPER)
-            if tree.stack(target) != (UPPER,):
+            if tree.stack(target) != (UPPER,) and source.is_dir:
                 set_opaque(fd)
             empty(fd)
         if source.is_dir and target is None and _occupied(to_dir, new):
@@ -226,10 +226,10 @@ class LinkOps(DirOps):
         self.copyup.any(source)
         self.copyup.any(target)
         from_dir, to_dir = self.copyup.directory(old_parent), self.copyup.directory(new_parent)
-        if source.is_dir and tree.has_below(new_parent, new):
-            self._make_opaque(source)
-        if target.is_dir and tree.has_below(old_parent, old):
-            self._make_opaque(target)
+        if source.is_dir:
+            self._hide_below(source, new_parent, new)
+        if target.is_dir:
+            self._hide_below(target, old_parent, old)
         rename_at(from_dir, old, to_dir, new, EXCHANGE)
         table = tree.table
         table.remove_link(source, old_parent, old)
@@ -238,8 +238,17 @@ class LinkOps(DirOps):
         table.add_link(target, old_parent, old)
         source.fresh = target.fresh = False
 
-    def _make_opaque(self, node: Node) -> None:
-        set_opaque(self.tree.dirfd(node, UPPER))
+    def _hide_below(self, node: Node, parent: Node, name: bytes) -> None:
+        """Prepare the directory *node* to become *name*, where lower layers may have something.
+
+        Without opaque directories (see `hide_below`) its own entries would be hidden too: EXDEV, so that mv(1) copies.
+        """
+        if not self.tree.has_below(parent, name):
+            return
+        try:
+            set_opaque(self.tree.dirfd(node, UPPER))
+        except OSError as error:
+            raise OSError(errno.EXDEV if error.errno == errno.EOPNOTSUPP else error.errno, "cannot be opaque") from None
         node.fresh = False
 
     def _renamed(self, node: Node, old_parent: Node, old: bytes, new_parent: Node, new: bytes) -> None:

@@ -17,8 +17,10 @@ Source: fuse(4); libfuse lib/fuse_lowlevel.c (mount point /dev/fd/N)
 from __future__ import annotations
 
 import _signal
+import gc
 import os
 import select
+import sys
 import time
 
 from fuse_overlay import binding
@@ -61,6 +63,10 @@ class Server:
         """
         options = self.options
         process.set_name(PROCESS_NAME)
+        sys.setrecursionlimit(100_000)  # a path may have any depth, and ancestors are opened on the way
+        # Nodes and their parents refer to each other, but what is dropped is taken apart first: little is to be found.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         os.umask(0)  # modes arrive with the caller's umask applied
         pyfuse3 = binding.load()
         self._pyfuse3 = pyfuse3

@@ -230,6 +230,30 @@ class Tree:
             return False
         return self.find_below(parent, name) is not None
 
+    def names_below(self, parent: Node, name: bytes) -> list[bytes]:
+        """Return what the directory *name* would show if the upper layer had nothing there; nothing if it is none."""
+        opened: dict[int, int] = {}
+        marked: dict[int, bool] = {}
+
+        def look(layer: int) -> tuple[int, bool]:
+            try:
+                fd = self.layers[layer].open_dir(name, self.dirfd(parent, layer))
+            except FileNotFoundError:
+                return merge.ABSENT, False
+            except NotADirectoryError:
+                return merge.OTHER, False
+            opened[layer] = fd
+            opaque, marked[layer], _ = self.layers[layer].markers(fd)
+            return merge.DIRECTORY, opaque
+
+        try:
+            stack = merge.stack_below([layer for layer in self.stack(parent) if layer != UPPER], look)
+            parts = [(at, list(self.layers[at].entries(opened[at], extended=marked[at]))) for at in stack]
+            return list(merge.list_names(parts))
+        finally:
+            for fd in opened.values():
+                os.close(fd)
+
     def stat_in(self, parent: Node, name: bytes, layer: int) -> os.stat_result | None:
         """Return the stat values of *name* in one layer's part of *parent*."""
         try:

@@ -194,7 +194,7 @@ def test_a_copied_up_file_keeps_its_number() -> None:
 def test_a_number_is_not_given_again_while_its_file_is_open() -> None:
     w = World()
     node = w.enter(w.root, b"a", 10, layer=0)
-    node.handles.append(5)
+    node.opened(5)
     w.table.bury(node)
     w.table.remove_link(node, w.root, b"a")
     reused = w.enter(w.root, b"b", 10, layer=0)
@@ -202,7 +202,7 @@ def test_a_number_is_not_given_again_while_its_file_is_open() -> None:
     assert reused.ino != node.ino
     w.table.forget(node.ino, 1)
     assert node.ino in w.table.ids
-    node.handles.clear()
+    node.closed(5)
     w.table.drop_if_idle(node)
     assert node.ino not in w.table.ids
     assert w.table.ids[reused.ino] is reused
