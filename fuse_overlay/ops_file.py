@@ -59,7 +59,7 @@ class FileOps(LookupOps):
             temporary = self.hidden_by_whiteout(parent, name, above)
             fd = os.open(temporary, new, permissions, dir_fd=self.writable().fd)
         try:
-            st = self.own(fd, os.fstat(fd), mode, ctx, above)
+            st = self.own(fd, os.fstat(fd), mode, ctx, above, elsewhere=bool(temporary))
             if temporary:
                 self.uncover(temporary, above, name)
         except BaseException:
@@ -112,20 +112,27 @@ class FileOps(LookupOps):
 
     # ---- for everything that makes an entry
 
-    def own(self, fd: int, st: os.stat_result, mode: int, ctx: Any, above: int) -> os.stat_result:
+    def own(
+        self, fd: int, st: os.stat_result, mode: int, ctx: Any, above: int, *, elsewhere: bool = False
+    ) -> os.stat_result:
         """Give a new file behind *fd* to the one who asked for it; return its stat values.
 
-        In a set-group-id directory the group is the directory's, as the file system below has set it already.
+        In a set-group-id directory the group is the directory's, as the file system below has set it already, unless
+        the file was made *elsewhere* than in the directory *above*.
         """
         uid, gid = self.tree.policy.uids.kept(ctx.uid), self.tree.policy.gids.kept(ctx.gid)
         if self.options.xattr_permissions:
             if stat.S_IFMT(st.st_mode) in (stat.S_IFREG, stat.S_IFDIR):
                 os.setxattr(fd, self.override_name, names.format_override(uid, gid, st.st_mode))
             return st
+        if st.st_uid == uid and st.st_gid == gid and not elsewhere:
+            return st
+        if st.st_gid != gid or elsewhere:
+            directory = os.fstat(above)
+            if directory.st_mode & stat.S_ISGID:
+                gid = directory.st_gid
         if st.st_uid == uid and st.st_gid == gid:
             return st
-        if st.st_gid != gid and os.fstat(above).st_mode & stat.S_ISGID:
-            gid = st.st_gid
         os.fchown(fd, uid, gid)
         if mode & SET_ID:
             os.fchmod(fd, stat.S_IMODE(st.st_mode))

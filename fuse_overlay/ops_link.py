@@ -136,11 +136,13 @@ class LinkOps(DirOps):
         """Do what `own` does for a file that cannot be opened."""
         uid, gid = self.tree.policy.uids.kept(ctx.uid), self.tree.policy.gids.kept(ctx.gid)
         st = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if self.options.xattr_permissions or (st.st_uid, st.st_gid) == (uid, gid):
+        if self.options.xattr_permissions:
             return
         group = os.fstat(above)
         if group.st_mode & stat.S_ISGID:
             gid = group.st_gid
+        if (st.st_uid, st.st_gid) == (uid, gid):
+            return
         os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
         if stat.S_IMODE(mode) & 0o6000 and not stat.S_ISLNK(mode):
             os.chmod(name, stat.S_IMODE(mode), dir_fd=directory)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -301,39 +302,102 @@ def test_the_arguments_escape_paths(workplace: Path) -> None:
     assert options.warnings == ()
 
 
+@contextlib.contextmanager
+def patched_server(place: Path, patch: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the server by hand on place/low, place/up, with a few lines of Python executed before it starts."""
+    for name in ("low", "m", "up", "wk"):
+        (place / name).mkdir(exist_ok=True)
+    paths = [launcher.ROOT, *(path for path in sys.path if "packages" in path)]
+    script = f"import sys; sys.path[:0] = {paths!r}\n{patch}\nsys.exit(__main__.main(sys.argv[1:]))\n"
+    reader, writer = os.pipe()
+    words = [launcher.command("rootless-fuse-overlay")[0], "-ISc", script, "-f", f"--ready-fd={writer}", "-o"]
+    words += [f"lowerdir={place}/low,upperdir={place}/up,workdir={place}/wk", f"{place}/m"]
+    server = subprocess.Popen(words, pass_fds=[writer], stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    try:
+        assert os.read(reader, 1) == b"1"
+        yield server
+    finally:
+        os.close(reader)
+        with contextlib.suppress(OSError):
+            mounts.umount2(str(place / "m"), mounts.MNT_DETACH)
+        server.wait(30)
+
+
 def test_a_fault_in_a_handler_is_eio_and_the_server_goes_on(in_userns: InUserns, workplace: Path) -> None:
     """No exception ends the server: the one request fails, the reason is logged."""
 
     def body() -> None:
-        place = Place(workplace)
-        place.layer()
-        script = (
-            "import sys; sys.path[:0] = [{root!r}, *{paths!r}]\n"
-            "from fuse_overlay import ops_xattr, __main__\n"
-            "def broken(self, *_): raise ZeroDivisionError('planted')\n"
-            "ops_xattr.XattrOps.symlink = broken\n"
-            "sys.exit(__main__.main(sys.argv[1:]))\n"
-        ).format(root=launcher.ROOT, paths=[p for p in sys.path if "packages" in p])
-        (workplace / "m").mkdir()
-        (workplace / "up").mkdir()
-        (workplace / "wk").mkdir()
-        reader, writer = os.pipe()
-        words = [launcher.command("rootless-fuse-overlay")[0], "-ISc", script, "-f", f"--ready-fd={writer}", "-o"]
-        words += [f"upperdir={workplace}/up,workdir={workplace}/wk", f"{workplace}/m"]
-        server = subprocess.Popen(words, pass_fds=[writer], stderr=subprocess.PIPE, text=True)
-        os.close(writer)
-        assert os.read(reader, 1) == b"1"
-        os.close(reader)
-        with pytest.raises(OSError) as caught:
-            os.symlink("x", workplace / "m" / "l")
-        assert caught.value.errno == errno.EIO
-        (workplace / "m" / "f").write_text("still there")
-        mounts.umount2(str(workplace / "m"))
-        said = server.communicate(timeout=30)[1]
+        patch = """
+from fuse_overlay import ops_xattr, __main__
+def broken(self, *_): raise ZeroDivisionError("planted")
+ops_xattr.XattrOps.symlink = broken
+"""
+        with patched_server(workplace, patch) as server:
+            with pytest.raises(OSError) as caught:
+                os.symlink("x", workplace / "m" / "l")
+            assert caught.value.errno == errno.EIO
+            (workplace / "m" / "f").write_text("still there")
+            mounts.umount2(str(workplace / "m"))
+            said = server.communicate(timeout=30)[1]
         assert server.returncode == 0
         assert "symlink: ZeroDivisionError: planted" in said
 
     in_userns(body, ids="subid")
+
+
+def test_without_user_attributes_new_directories_hide_by_whiteouts(in_userns: InUserns, workplace: Path) -> None:
+    """As on tmpfs before Linux 6.6, where a directory cannot be marked opaque."""
+
+    def body() -> None:
+        (workplace / "low" / "d" / "sub").mkdir(parents=True)
+        (workplace / "low" / "d" / "f").touch()
+        (workplace / "low" / "e").mkdir()
+        patch = """
+import errno
+from fuse_overlay import ops_dir, ops_link, __main__
+def refuse(fd): raise OSError(errno.EOPNOTSUPP, "planted")
+ops_dir.set_opaque = ops_link.set_opaque = refuse
+"""
+        top = workplace / "m"
+        for round in range(2):
+            with patched_server(workplace, patch):
+                if round == 0:
+                    shutil.rmtree(top / "d")
+                    (top / "d").mkdir()
+                    (top / "d" / "f").write_text("new")
+                    (top / "d" / "f").unlink()
+                    (top / "d" / "new").touch()
+                    (top / "moving").mkdir()
+                    with pytest.raises(OSError) as caught:
+                        (top / "moving").rename(top / "e")
+                    assert caught.value.errno == errno.EXDEV
+                assert os.listdir(top / "d") == ["new"]
+                assert sorted(os.listdir(top)) == ["d", "e", "moving"]
+
+    in_userns(body, ids="subid")
+
+
+def test_a_single_id_is_enough(in_userns: InUserns, workplace: Path) -> None:
+    """Without subordinate ids: everything belongs to the user."""
+
+    def body() -> None:
+        place = Place(workplace)
+        low = place.layer()
+        (low / "d").mkdir()
+        (low / "d" / "f").write_text("x")
+        with place.fuse() as m:
+            (m.path / "d" / "f").write_text("y")
+            (m.path / "d" / "g").touch()
+            os.chown(m.path / "d" / "g", 0, 0)
+            with pytest.raises(OSError) as caught:
+                os.chown(m.path / "d" / "g", 33, 33)
+            assert caught.value.errno == errno.EINVAL
+            (m.path / "d" / "f").unlink()
+        with place.fuse() as m:
+            assert os.listdir(m.path / "d") == ["g"]
+
+    in_userns(body)
 
 
 def test_the_stand_ins_are_taken_out_again() -> None:
