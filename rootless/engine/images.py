@@ -133,9 +133,7 @@ def remove(
         gc.collect(roots, in_use=in_use_links(roots))
 
 
-def _remove_one(
-    roots: Roots, text: str, image: ImageRecord, users: Sequence[str], force: bool
-) -> Iterator[Removal]:
+def _remove_one(roots: Roots, text: str, image: ImageRecord, users: Sequence[str], force: bool) -> Iterator[Removal]:
     named = tags(image)
     asked = _matching(image, text)
     if asked is not None and len(named) > 1 and asked in named:

@@ -46,37 +46,57 @@ class Identity:
     warnings: tuple[str, ...] = ()
 
 
+class Entering:
+    """A user namespace on its way: found or being made by `enter` while this process does other things.
+
+    Owner: `finish` consumes it; one that is never finished goes with this process
+    """
+
+    def __init__(self, run_root: str, mode: UsernsMode, environ: Mapping[str, str]) -> None:
+        self._mode = mode
+        self._facts = idmaps.read_facts(environ)
+        self._plan = plan_userns(mode, self._facts)
+        self._namespace = _find_live(run_root, self._plan) if self._plan.shared else None
+        self._making = _Making(self._plan) if self._namespace is None else None
+
+    def finish(self) -> Identity:
+        """Move this process into the namespace, as its root, with its own mounts.
+
+        Falls back to a map of one id, with a warning, where the tools fail.
+
+        Blocks:  until newuidmap is through, unless a namespace was found
+        Raises:  as `enter`
+        Source:  setns(2): EINVAL with more than one thread, so this comes before anything that starts one
+        """
+        assert_single_threaded()
+        plan, namespace, joined = self._plan, self._namespace, self._namespace is not None
+        if self._making is not None:
+            try:
+                namespace = self._making.result()
+            except NotSupported as error:
+                plan = plan_single(plan, self._mode, self._facts, reason=error.message)
+                namespace = _Making(plan).result()
+        assert namespace is not None
+        with namespace:
+            setns(namespace, CLONE_NEWUSER)
+        posix.setresgid(0, 0, 0)
+        posix.setresuid(0, 0, 0)
+        # A change of credentials may clear it; our /proc/PID/ns/user is what later commands join.
+        set_dumpable(True)
+        unshare(CLONE_NEWNS)
+        # Mounts of the host still reach us, ours never reach the host.
+        mount("none", "/", flags=MS_REC | MS_SLAVE)
+        return Identity(self._facts.uid, self._facts.gid, plan, joined, plan.warnings)
+
+
 def enter(run_root: str, mode: UsernsMode, environ: Mapping[str, str]) -> Identity:
     """Move this process into the user namespace that *mode* asks for, as its root, with its own mounts.
-
-    Falls back to a map of one id, with a warning, where the tools fail.
 
     Blocks:  for newuidmap and newgidmap (3 ms) unless a namespace can be joined
     Raises:  KernelError(unshare) - EPERM: an LSM, sysctl or seccomp filter forbids user namespaces; ENOSPC:
              user.max_user_namespaces; UsageError, NotSupported for the mode
-    Source:  setns(2): EINVAL with more than one thread, so this comes before anything that starts one
     """
-    assert_single_threaded()
-    facts = idmaps.read_facts(environ)
-    plan = plan_userns(mode, facts)
-    namespace = _find_live(run_root, plan) if plan.shared else None
-    joined = namespace is not None
-    if namespace is None:
-        try:
-            namespace = _make(plan)
-        except NotSupported as error:
-            plan = plan_single(plan, mode, facts, reason=error.message)
-            namespace = _make(plan)
-    with namespace:
-        setns(namespace, CLONE_NEWUSER)
-    posix.setresgid(0, 0, 0)
-    posix.setresuid(0, 0, 0)
-    # A change of credentials may clear it; our /proc/PID/ns/user is what later commands join.
-    set_dumpable(True)
-    unshare(CLONE_NEWNS)
-    # Mounts of the host still reach us, ours never reach the host.
-    mount("none", "/", flags=MS_REC | MS_SLAVE)
-    return Identity(facts.uid, facts.gid, plan, joined, plan.warnings)
+    return Entering(run_root, mode, environ).finish()
 
 
 def _find_live(run_root: str, plan: IdMapPlan) -> Fd | None:
@@ -123,29 +143,35 @@ def is_locked(path: str) -> bool:
         return False
 
 
-def _make(plan: IdMapPlan) -> Fd:
-    """Return a new user namespace with the maps of *plan*.
+class _Making:
+    """The program `enter` at work on the maps of *plan*."""
 
-    Raises: NotSupported when the mapping tools fail, KernelError otherwise
-    """
-    how, allow, uids, gids, newuidmap, newgidmap = plan.enter_args()
-    ours, theirs = socketpair()
-    argv = [ENTER, "3", "tools" if how == "tools" else "direct" if allow == "allow" else "deny",
-            " ".join(uids.split()), " ".join(gids.split())]  # fmt: skip
-    if how == "tools":
-        argv += [newuidmap, newgidmap]
-    with ours, memfd("enter-stderr") as said:
+    def __init__(self, plan: IdMapPlan) -> None:
+        how, allow, uids, gids, newuidmap, newgidmap = plan.enter_args()
+        self._socket, theirs = socketpair()
+        argv = [ENTER, "3", "tools" if how == "tools" else "direct" if allow == "allow" else "deny",
+                " ".join(uids.split()), " ".join(gids.split())]  # fmt: skip
+        if how == "tools":
+            argv += [newuidmap, newgidmap]
+        self._said = memfd("enter-stderr")
         with theirs:
-            pid = spawn(argv, fds={3: theirs, 2: said})
-        data, fds = recv_fds(ours, 256, 1)
-        status = wait_pid(pid)
-        if data == b"ok" and fds:
-            return fds[0]
-        posix.lseek(said.fileno(), 0, 0)
-        words = posix.read(said.fileno(), 4096).decode("utf-8", "replace").strip()
-    step, _, number = data.decode("ascii", "replace").partition(" ")
-    if step in ("newuidmap", "newgidmap"):
-        raise NotSupported(words.splitlines()[0] if words else f"{step}: {posix.strerror(int(number)).lower()}")
-    if not step:
-        raise KernelError("enter", 0, f"ended with status {status} {words}")
-    raise KernelError(step, int(number) if number.isdigit() else 0)
+            self._pid = spawn(argv, fds={3: theirs, 2: self._said})
+
+    def result(self) -> Fd:
+        """Return the new namespace.
+
+        Raises: NotSupported when the mapping tools fail, KernelError otherwise
+        """
+        with self._socket, self._said:
+            data, fds = recv_fds(self._socket, 256, 1)
+            status = wait_pid(self._pid)
+            if data == b"ok" and fds:
+                return fds[0]
+            posix.lseek(self._said.fileno(), 0, 0)
+            words = posix.read(self._said.fileno(), 4096).decode("utf-8", "replace").strip()
+        step, _, number = data.decode("ascii", "replace").partition(" ")
+        if step in ("newuidmap", "newgidmap"):
+            raise NotSupported(words.splitlines()[0] if words else f"{step}: {posix.strerror(int(number)).lower()}")
+        if not step:
+            raise KernelError("enter", 0, f"ended with status {status} {words}")
+        raise KernelError(step, int(number) if number.isdigit() else 0)

@@ -136,7 +136,7 @@ def write_all(fd: Fd, data: bytes) -> None:
 
 def read_all(fd: Fd, limit_bytes: int = 1 << 26) -> bytes:
     """Read to the end of file, at most *limit_bytes*. Blocks: until the writers are gone."""
-    parts = []
+    parts: list[bytes] = []
     total = 0
     while total < limit_bytes:
         part = posix.read(fd.fileno(), min(65536, limit_bytes - total))

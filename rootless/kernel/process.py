@@ -80,8 +80,9 @@ def spawn(
 ) -> int:
     """Start a program; it gets stdin, stdout, stderr and *fds* (its number -> our descriptor).
 
-    Shape:   an *executable* that is a descriptor is run by its /proc/self/fd path; every source is first moved above the highest target, because posix_spawn runs its dup2
-             list in order and a later target may be an earlier one's source
+    Shape:   an *executable* that is a descriptor is run by its /proc/self/fd path; every source is first moved above
+             the highest target, because posix_spawn runs its dup2 list in order and a later target may be an earlier
+             one's source
     Blocks:  until the exec has happened (posix_spawn shares our memory until then)
     Raises:  KernelError(posix_spawn) - ENOENT, EACCES of the program
     Owner:   ours stay open; the caller waits for the child

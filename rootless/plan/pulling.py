@@ -8,6 +8,8 @@ Shape:   one JSON object a line: {"event": NAME, FIELD: VALUE ...}; the last is 
 
 from __future__ import annotations
 
+# What JSON holds has no type.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 from rootless.errors import EXIT_ENGINE
 from rootless.spec import jsontext
 from rootless.spec.platform import Platform
@@ -133,17 +135,26 @@ _NAMES = {
 }
 
 PullEvent = (
-    Trying | Found | LayerKnown | LayerBytes | LayerRead | LayerUnpacked | Retrying | Storing | Warned | Pulled
+    Trying
+    | Found
+    | LayerKnown
+    | LayerBytes
+    | LayerRead
+    | LayerUnpacked
+    | Retrying
+    | Storing
+    | Warned
+    | Pulled
     | PullFailed
 )
 
 
 def encode_event(event: PullEvent) -> bytes:
     """Return *event* as one line of JSON."""
-    value: dict[str, Any] = {"event": next(n for n, kind in _NAMES.items() if isinstance(event, kind))}
+    value: dict[str, Any] = {"event": next(n for n, kind in _NAMES.items() if type(event) is kind)}
     for name in fields(event):
         found = getattr(event, name)
-        value[name] = list(found) if isinstance(found, tuple) else found
+        value[name] = [*found] if isinstance(found, tuple) else found
     return jsontext.dumps(value).encode("ascii") + b"\n"
 
 
@@ -152,7 +163,7 @@ def decode_event(line: bytes) -> PullEvent | None:
 
     Raises: ValueError when it is no event at all
     """
-    value = jsontext.loads(line)
+    value: Any = jsontext.loads(line)
     if not isinstance(value, dict) or "event" not in value:
         raise ValueError("not an event of a pull")
     kind: Any = _NAMES.get(value["event"])

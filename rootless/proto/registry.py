@@ -429,9 +429,7 @@ class Exchange:
         have = session.credentials is not None
         text = why or words_of(response)
         if have:
-            hint = (
-                f"the credentials for {session.reference.domain} were refused; try others with --creds USER:PASSWORD"
-            )
+            hint = f"the credentials for {session.reference.domain} were refused; try others with --creds USER:PASSWORD"
         else:
             hint = (
                 "the image may not exist, or needs credentials: --creds USER:PASSWORD, --authfile FILE, "

@@ -149,7 +149,7 @@ def token_request(challenge: Challenge, scope: str, credentials: Credentials | N
         parts = urlsplit(realm)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        valid = False
+        raise ValueError(f"{realm!r} is not the address of a token server") from None
     if not valid:
         raise ValueError(f"{realm!r} is not the address of a token server")
     service = challenge.get("service")

@@ -10,6 +10,9 @@ Source: CPython Modules/_json.c, Lib/json/encoder.py (the meaning of the constru
 
 from __future__ import annotations
 
+# What JSON holds has no type, and one of two implementations is bound.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPossiblyUnboundVariable=false
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -70,7 +70,8 @@ def test_every_storage_driver_shows_the_same_image(run: Run, driver: str) -> Non
         capabilities.require(driver)
     script = (
         "cd /data && find . | sort && cat linked last && readlink outside"
-        " && stat -c '%a %u %g %h' setuid linked opaque/. && echo new > made && rm last && mv kept moved && cat made moved && ls"
+        " && stat -c '%a %u %g %h' setuid linked opaque/. && echo new > made && rm last && mv kept moved && cat made"
+        " moved && ls"
     )
     expected = run.out(script, "--storage-driver=copy")
     found = run.out(script, f"--storage-driver={driver}")

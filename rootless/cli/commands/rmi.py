@@ -52,9 +52,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     # Layers hold files of subordinate ids, which only root of the namespace can delete.
     enter(roots.run, parse_mode(""), os.environ)
     failed: list[RootlessError] = []
-    for removal in remove(
-        roots, parsed.args, every=every, force=parsed.flag("force"), ignore=parsed.flag("ignore")
-    ):
+    for removal in remove(roots, parsed.args, every=every, force=parsed.flag("force"), ignore=parsed.flag("ignore")):
         if isinstance(removal, NotRemoved):
             failed.append(removal.error)
             continue

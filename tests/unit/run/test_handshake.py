@@ -75,7 +75,7 @@ def test_nothing_is_accepted_after_a_failure() -> None:
         (22, 99, LaunchError, "operation 99: invalid argument"),
     ],
 )
-def test_errors_name_the_step_and_carry_the_exit_code(errno: int, op: int, kind: type[Exception], words: str) -> None:
+def test_errors_name_the_step_and_carry_the_exit_code(errno: int, op: int, kind: type[LaunchError], words: str) -> None:
     action = talk(Message("PID", 1)).receive(Message("ERROR", errno, op=op))
     assert isinstance(action.error, kind)
     assert action.error.message == words
