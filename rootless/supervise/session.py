@@ -15,7 +15,7 @@ from netns import resolv
 from netns.config import NetConfig, expand, make_config
 from netns.driver import choose
 from rootless.errors import RootlessError, StoreError, UsageError, WorkdirError
-from rootless.kernel.enter import Identity, enter
+from rootless.kernel.enter import Entering, Identity
 from rootless.kernel.fds import Fd
 from rootless.kernel.overlayprobe import forget, refused_drivers
 from rootless.kernel.paths import read_in_root, settle_in_root
@@ -23,7 +23,6 @@ from rootless.kernel.seccomp import program_for
 from rootless.kernel.undo import Undo
 from rootless.mount.driver import RootfsMount, RootfsRequest, detached_directory, open_root
 from rootless.plan.translate import Surroundings, Translation, translate
-from rootless.plan.userns import parse_mode
 from rootless.run.create import hard_limits
 from rootless.spec.record import record, replace
 from rootless.store import containers, images, layout
@@ -74,14 +73,13 @@ class Prepared:
     lock: Fd
 
 
-def run(options: RunOptions, roots: Roots, driver: str, caller: Caller) -> int:
+def run(options: RunOptions, roots: Roots, driver: str, caller: Caller, entering: Entering) -> int:
     """Run a container in the foreground; return its exit status.
 
     Blocks:  until it has ended
     Raises:  RootlessError; nothing of the container is left then, except what a record without --rm tells
     """
     orphans = kill_orphans(roots)
-    mode = parse_mode(options.userns)
     early, network_warnings = _network(options, options.publish)
     if options.cidfile and os.path.lexists(options.cidfile):
         raise UsageError(
@@ -93,7 +91,7 @@ def run(options: RunOptions, roots: Roots, driver: str, caller: Caller) -> int:
     data_lock = layout.lock_shared(roots)
     image = None if options.rootfs else _image(options, roots, caller)
     caller.trace("image")
-    identity = enter(roots.run, mode, caller.environ)
+    identity = entering.finish()
     for text in (*identity.warnings, *network_warnings):
         caller.warn(text)
     caller.trace("identity")
