@@ -121,5 +121,3 @@ class RegistrySource:
                     raise follow.error
             case _:
                 raise InternalError(f"unexpected {event!r} for {exchange.wanted.what}")
-
-
