@@ -230,6 +230,7 @@ class Bench:
             subprocess.run(["runc", "spec", "--rootless"], cwd=place, check=True, env=self.environ)
         spec: dict[str, Any] = json.loads((place / "config.json").read_text())
         spec["process"] |= {"terminal": False, "args": ["/bin/true"]}
+        spec["process"]["capabilities"].pop("ambient", None)  # not inheritable in what runc writes: a warning each time
         spec["root"] = {"path": str(bundle / "rootfs"), "readonly": True}
         (place / "config.json").write_text(json.dumps(spec))
         return place
