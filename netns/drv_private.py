@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 WHO = "the network process"
 CONTROL_FD = 3
+_USER_NAMESPACE = "/proc/self/ns/user"
 _LOG_BYTES = 4096
 _ECONNRESET = 104
 _HINT_BUILD = "install libslirp-dev and install rootless again with its extra `net`, or use --network none or host"
@@ -74,14 +75,24 @@ class Process:
             self.pid = process.spawn(argv, fds={0: null, 1: null, 2: log_end, CONTROL_FD: theirs}, setsid=True)
         self.pidfd: Fd | None = process.pidfd_open(self.pid)
         self._attachment: Attachment | None = None
+        self._user_namespace = posix.readlink(_USER_NAMESPACE)
         fds.send_fds(self._control, wire.encode_config(config))
 
     def attach(self, netns: Fd) -> None:
-        """Hand over the container's network namespace. Blocks: no"""
+        """Hand over the container's network namespace. Blocks: no
+
+        If we have entered a user namespace since the process was spawned, it gets that too: only there may it join.
+        """
+        sent = [netns]
+        if posix.readlink(_USER_NAMESPACE) != self._user_namespace:
+            sent.append(fds.open_fd(_USER_NAMESPACE, posix.O_RDONLY))
         try:
-            fds.send_fds(self._control, wire.NETNS, (netns,))
+            fds.send_fds(self._control, wire.NETNS, sent)
         except KernelError:
             pass  # it is gone; why is told by wait_ready
+        finally:
+            for fd in sent[1:]:
+                fd.close()
 
     def wait_ready(self, timeout_ms: int = 10_000) -> Attachment:
         """Return when the network is up and all ports are published.

@@ -11,7 +11,7 @@ import posix
 from netns import sandbox, slirp, tap, wire
 from netns.addressing import choose_ipv4, choose_ipv6, format_ip
 from rootless.errors import KernelError, NotSupported, RootlessError, UsageError
-from rootless.kernel import process
+from rootless.kernel import namespaces, process
 from rootless.kernel.fds import Fd, recv_fds, send_fds
 from rootless.spec import jsontext
 from rootless.spec.record import replace
@@ -61,15 +61,28 @@ def _serve(control: Fd, stop: Fd) -> int:
     stack = slirp.Stack(config)
     for port in config.ports:
         stack.forward(port)
-    data, received = recv_fds(control, max_fds=1)
+    data, received = recv_fds(control, max_fds=2)
     if not data or not received:
         return 0
+    for user_namespace in received[1:]:
+        become_root(user_namespace)
     device, ipv6 = join(received[0], config)
-    received[0].close()
+    for fd in received:
+        fd.close()
     sandbox.shut_in()
     _send(control, wire.encode_ready(describe(replace(config, ipv6=ipv6), stack.ports)))
     carry(stack, device, {control: lambda: _answer(control, stack), stop: stop_here})
     return 0
+
+
+def become_root(user_namespace: Fd) -> None:
+    """Join the user namespace that owns the container's, which was made after us.
+
+    Raises: KernelError(setns) - EINVAL with a second thread, so this comes before the one that makes the tap
+    """
+    namespaces.setns(user_namespace, namespaces.CLONE_NEWUSER)
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
 
 
 def join(netns: Fd, config: NetConfig, *, configure: bool = True) -> tuple[Fd, bool]:

@@ -12,10 +12,10 @@ import os
 import posix
 
 from netns import resolv
-from netns.config import NetConfig, expand, make_config
+from netns.config import NetConfig
 from netns.driver import choose
 from rootless.errors import RootlessError, StoreError, UsageError, WorkdirError
-from rootless.kernel.enter import Entering, Identity
+from rootless.kernel.enter import Identity
 from rootless.kernel.fds import Fd
 from rootless.kernel.overlayprobe import forget, refused_drivers
 from rootless.kernel.paths import read_in_root, settle_in_root
@@ -26,6 +26,7 @@ from rootless.plan.translate import Surroundings, Translation, translate
 from rootless.run.create import hard_limits
 from rootless.spec.record import record, replace
 from rootless.store import containers, images, layout
+from rootless.supervise.early import Early, network
 from rootless.supervise.first import run_first
 from rootless.supervise.launch import Launched, LaunchRequest, launch
 from rootless.supervise.names import random_name
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from netns.driver import Pending
-    from rootless.plan.options import PortRange, RunOptions
+    from rootless.plan.options import RunOptions
     from rootless.store.images import ImageRecord
     from rootless.store.layout import Roots
 
@@ -73,14 +74,13 @@ class Prepared:
     lock: Fd
 
 
-def run(options: RunOptions, roots: Roots, driver: str, caller: Caller, entering: Entering) -> int:
+def run(options: RunOptions, roots: Roots, driver: str, caller: Caller, early: Early) -> int:
     """Run a container in the foreground; return its exit status.
 
     Blocks:  until it has ended
     Raises:  RootlessError; nothing of the container is left then, except what a record without --rm tells
     """
     orphans = kill_orphans(roots)
-    early, network_warnings = _network(options, options.publish)
     if options.cidfile and os.path.lexists(options.cidfile):
         raise UsageError(
             f"container id file exists. Ensure another container is not using it or delete {options.cidfile}"
@@ -91,8 +91,8 @@ def run(options: RunOptions, roots: Roots, driver: str, caller: Caller, entering
     data_lock = layout.lock_shared(roots)
     image = None if options.rootfs else _image(options, roots, caller)
     caller.trace("image")
-    identity = entering.finish()
-    for text in (*identity.warnings, *network_warnings):
+    identity = early.entering.finish()
+    for text in (*identity.warnings, *early.warnings):
         caller.warn(text)
     caller.trace("identity")
     layout.prepare_data(roots)
@@ -105,15 +105,6 @@ def run(options: RunOptions, roots: Roots, driver: str, caller: Caller, entering
         launched, container = _start(options, prepared, caller, undo)
         status = _see_through(options, prepared, launched, container, caller)
     return status
-
-
-def _network(options: RunOptions, publish: tuple[PortRange, ...]) -> tuple[NetConfig, tuple[str, ...]]:
-    forwards = tuple([
-        forward
-        for port in publish
-        for forward in expand(port.host_ip, port.host_port, port.container_port, port.length, port.protocol)
-    ])  # fmt: skip
-    return make_config(options.network.mode, options.network.options, forwards)
 
 
 def _image(options: RunOptions, roots: Roots, caller: Caller) -> ImageRecord:
@@ -149,7 +140,7 @@ def _prepare(
     caller: Caller,
     image: ImageRecord | None,
     identity: Identity,
-    early: NetConfig,
+    early: Early,
     undo: Undo,
 ) -> tuple[Prepared, list[str]]:
     cid = containers.new_id()
@@ -159,12 +150,7 @@ def _prepare(
     run_dir = containers.run_dir(roots, cid)
     undo.push(lambda: containers.discard_run_dir(roots, cid))
     os.mkdir(f"{run_dir}/root", 0o700)
-    net = early
-    pending: Pending | None = None
-    if not options.publish_all:
-        # Its interpreter starts while the rest is prepared; the ports of the image are not needed for it.
-        pending = choose(net).prepare(net)
-        undo.push(pending.close)
+    net, pending = early.net, early.pending
     rootfs = _rootfs(options, roots, driver, cid, run_dir, image, identity, undo)
     caller.trace("mount")
     name = options.name or _free_name(roots)
@@ -172,7 +158,7 @@ def _prepare(
         options, roots, cid, name, run_dir, image, identity, net, rootfs, caller))  # fmt: skip
     warnings += translation.warnings
     if pending is None:
-        net, more = _network(options, translation.ports)
+        net, more = network(options, translation.ports)
         warnings += more
         pending = choose(net).prepare(net)
         undo.push(pending.close)

@@ -26,9 +26,8 @@ __all__ = ["COMMAND", "main"]
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Run the container; the exit status is its command's, or 125, 126, 127."""
     from rootless.cli.main import warn
-    from rootless.kernel.enter import Entering
-    from rootless.plan.userns import parse_mode
     from rootless.store.layout import find_roots
+    from rootless.supervise.early import Early
 
     parsed, options = parse(COMMAND, argv, options)
     asked = run_options(parsed, options, os.environ, os.getcwd(), _read_text)
@@ -47,17 +46,20 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     driver = options.storage_driver or os.environ.get("ROOTLESS_STORAGE_DRIVER", "")
-    # newuidmap and newgidmap run for 3 ms, the imports below for 8: at the same time.
-    entering = Entering(roots.run, parse_mode(asked.userns), os.environ)
-    from rootless.supervise.session import Caller, run
-
     def pull(wanted: RunOptions) -> None:
         from rootless.cli.progress import pull_in_child
 
         first, *rest = _pull_words(wanted)
         pull_in_child([first, *_global_words(options), *rest], quiet=wanted.quiet)
 
-    return run(asked, roots, driver, Caller(os.environ, pull, warn, _tracer(options.log_level)), entering)
+    trace = _tracer(options.log_level)
+    early = Early(asked, roots.run, os.environ)
+    try:
+        from rootless.supervise.session import Caller, run
+
+        return run(asked, roots, driver, Caller(os.environ, pull, warn, trace), early)
+    finally:
+        early.close()
 
 
 def _read_text(path: str) -> str:
