@@ -78,8 +78,9 @@ class Log:
     def fatal(self, error: RootlessError) -> None:
         """Write *error* to the log, and for a person to stderr where the log is elsewhere."""
         message = error.message
-        self.write("error", message)
-        if self.path or self._syslog:
+        if self.path or self._syslog or self.format == "json":
+            self.write("error", message)
+        if self.path or self._syslog or self.format == "text":
             _complain(message)
         if error.hint and not self.path:
             _complain(f"hint: {error.hint}")
@@ -126,6 +127,7 @@ def main(argv: list[str]) -> int:
             raise UsageError(f'"rootless-oci {name}" requires {wanted} {number} argument(s)')
         from rootless.cli import oci_verbs
 
+        log.write("debug", f"{name} {' '.join(flags.args)}")
         return oci_verbs.run_verb(name, words, flags, log)
     except RootlessError as error:
         log.fatal(error)

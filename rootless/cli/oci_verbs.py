@@ -53,7 +53,8 @@ class Call:
 
     def warn(self, warnings: tuple[str, ...] | list[str]) -> None:
         for text in warnings:
-            self.log.write("warning", text)
+            # What another way has replaced is nothing that a person has to know.
+            self.log.write("debug" if " (instead: " in text else "warning", text)
 
 
 def default_root() -> str:
@@ -119,6 +120,7 @@ def _create(call: Call) -> int:
 
 
 def _run(call: Call) -> int:
+    from rootless.run.console import Copier, clear_newlines
     from rootless.run.container import create_container
     from rootless.run.delete import finish
     from rootless.run.foreground import Waiter
@@ -134,10 +136,17 @@ def _run(call: Call) -> int:
     waiter = None if detach else Waiter()
     container = create_container(request)
     call.warn(container.created.warnings)
+    if container.created.console is not None:
+        clear_newlines(container.created.console)
+    if container.listener is not None:
+        # TSYNC is for the one thread that we are.
+        call.log.write("debug", f"seccomp filter flags: {container.listener.flags & ~9}")
     before = len(container.created.warnings)
     try:
         container.start()
     except BaseException:
+        if container.created.console is not None:
+            Copier.drain_of(container.created.console)
         call.warn(finish(call.root, container.state))
         raise
     call.warn(container.created.warnings[before:])
@@ -281,6 +290,7 @@ def _resume(call: Call) -> int:
 
 def _exec(call: Call) -> int:
     from rootless.run.bundle import check_process, parse_json
+    from rootless.run.console import clear_newlines
     from rootless.run.exec import ExecRequest, exec_process, process_for
     from rootless.run.foreground import Waiter
     from rootless.spec.codec import decode
@@ -313,6 +323,8 @@ def _exec(call: Call) -> int:
         ignore_paused=flags.flag("ignore-paused"), cgroup=flags.text("cgroup"),
     )  # fmt: skip
     created = exec_process(request, _saved(call))
+    if created.console is not None:
+        clear_newlines(created.console)
     call.warn(created.warnings)
     status = 0 if waiter is None else waiter.wait(created)
     created.close()
@@ -335,9 +347,7 @@ def _ps(call: Call) -> int:
 
     format_ = call.flags.text("format", "table")
     now = call.load()
-    if observe(call.root, now) == "stopped":
-        raise RootlessError(f"container {call.id} is not running")
-    found = pids(now)
+    found = pids(now) if observe(call.root, now) != "stopped" else []
     if format_ == "json":
         _out(dumps(found) + "\n")
         return 0

@@ -14,6 +14,7 @@ Source: seccomp(2); architecture decision 7
 from __future__ import annotations
 
 import os
+import struct
 
 from rootless.errors import KernelError, RootlessError, SpecError
 from rootless.kernel.fds import read_file
@@ -38,7 +39,9 @@ _FLAGS: dict[str, int] = {
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }  # fmt: skip
 NEW_LISTENER = 8
+SPEC_ALLOW = 4
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+_ERRNO_ENOSYS = 0x00050000 | 38
 
 
 @record
@@ -96,11 +99,13 @@ def oci_program(seccomp: Seccomp, cache_dir: str) -> SeccompProgram:
     Raises: SpecError with the JSON pointer of what is wrong, NotSupported without libseccomp
     """
     flags = 0
-    for at, name in enumerate(seccomp.flags):
+    for at, name in enumerate(seccomp.flags or ()):
         value = _FLAGS.get(name)
         if value is None:
             raise SpecError(f"unknown flag {name!r}", pointer=f"/linux/seccomp/flags/{at}")
         flags |= value
+    if seccomp.flags is None:
+        flags = SPEC_ALLOW  # as runc: without it older kernels slow every filtered process down
     machine = os.uname().machine
     notify = "SCMP_ACT_NOTIFY"
     if seccomp.default_action == notify:
@@ -119,11 +124,42 @@ def oci_program(seccomp: Seccomp, cache_dir: str) -> SeccompProgram:
     def build() -> bytes:
         from rootless.spec.seccomp import filter_of_spec
 
-        return _compile(filter_of_spec(seccomp, machine))
+        wanted = filter_of_spec(seccomp, machine)
+        if seccomp.default_action != "SCMP_ACT_ERRNO" or seccomp.default_errno_ret is not None:
+            return _compile(wanted)
+        # What is newer than the whole profile does not exist for the program: a libc falls back on ENOSYS, not on
+        # EPERM.
+        from rootless.kernel.libseccomp import resolve
+        from rootless.spec.seccomp import ARCHES
+        from rootless.spec.seccomp import machine as machine_named
+
+        native = ARCHES[machine_named(machine).arches[0]]
+        newest = max([resolve(rule.name, native) for rule in wanted.rules], default=-1)
+        return newer_is_enosys(_compile(wanted), native, newest)
 
     key = f"oci {machine} {seccomp!r}".encode("utf-8", "surrogateescape")
     listener = seccomp.listener_path or "", seccomp.listener_metadata or ""
     return SeccompProgram(_cached(cache_dir, key, build), flags, *listener)
+
+
+def newer_is_enosys(program: bytes, arch: int, newest: int) -> bytes:
+    """Return *program* behind a few instructions: on *arch* a call with a number above *newest* is ENOSYS.
+
+    Shape: struct sock_filter {u16 code; u8 jt, jf; u32 k}; x32 calls (bit 30) go on to the program
+    Source: seccomp(2) "struct seccomp_data"; <linux/bpf_common.h>
+    """
+    if newest < 0:
+        return program
+    load, jump_eq, jump_gt, jump_ge, give = 0x20, 0x15, 0x25, 0x35, 0x06
+    head = (
+        (load, 0, 0, 4),  # arch
+        (jump_eq, 0, 4, arch),
+        (load, 0, 0, 0),  # nr
+        (jump_ge, 2, 0, 0x40000000),
+        (jump_gt, 0, 1, newest),
+        (give, 0, 0, _ERRNO_ENOSYS),
+    )
+    return b"".join([struct.pack("=HBBI", *one) for one in head]) + program
 
 
 def _default(capabilities: frozenset[str], machine_name: str) -> bytes:

@@ -20,7 +20,7 @@ from rootless.spec.runtime import Process, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.spec.linux import Linux, MemoryPolicy
+    from rootless.spec.linux import IdMapping, Linux, MemoryPolicy
 
 CLONE_FLAGS = {
     "user": 0x10000000, "mount": 0x00020000, "pid": 0x20000000, "network": 0x40000000,
@@ -76,6 +76,8 @@ class LaunchContext:
     cwd_owner: tuple[int, int] = (0, 0)
     sysctls_required: tuple[str, ...] | None = None  # None: all of them
     memory_policy: MemoryPolicy | None = None
+    cgroup_path: str = "/sys/fs/cgroup"
+    personality: int | None = None  # of an exec; the container's own comes from the Spec
 
 
 @record
@@ -115,7 +117,7 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
         # the helper makes that one too, and the container is cloned into both.
         before = [Op("UNSHARE", a=CLONE_FLAGS["user"], why="make the user namespace"), *mapped, *before]
         clone_flags &= ~CLONE_FLAGS["user"]
-    ops = list(before)
+    ops = [_close_strange(context), *before]
     ops.append(Op("CLONE", a=clone_flags, fd=_slot(context, "cgroup"), why="clone the container"))
     if clone_flags & CLONE_FLAGS["user"]:
         ops += mapped
@@ -138,14 +140,14 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
         ops.append(Op("HOSTNAME", OPTIONAL, s=(encoded(spec.hostname),), why=f"set the host name {spec.hostname}"))
     if spec.domainname and _has(linux, "uts"):
         ops.append(Op("DOMAINNAME", OPTIONAL, s=(encoded(spec.domainname),), why="set the domain name"))
-    ops += process_ops(process, context, warnings, personality=_personality(linux))
+    ops += process_ops(process, context, warnings, personality=personality_of(linux))
     return LaunchPlan(tuple(ops), clone_flags, new_userns, tuple(warnings))
 
 
 def plan_exec(process: Process, namespaces: tuple[str, ...], context: LaunchContext) -> LaunchPlan:
     """Return the plan that runs *process* in a container whose *namespaces* are the slots "ns:TYPE"."""
     warnings: list[str] = []
-    ops = [Op("DUMPABLE", a=0, why="hide from the container while joining")]
+    ops = [Op("DUMPABLE", a=0, why="hide from the container while joining"), _close_strange(context)]
     for kind in JOIN_ORDER:
         if kind in namespaces:
             ops.append(
@@ -157,8 +159,13 @@ def plan_exec(process: Process, namespaces: tuple[str, ...], context: LaunchCont
     ops.append(Op("SETSID", why="make a session"))
     if process.terminal:
         ops.append(_console(process, FLAGS["JOINED"]))
-    ops += process_ops(process, context, warnings)
+    ops += process_ops(process, context, warnings, personality=context.personality)
     return LaunchPlan(tuple(ops), 0, False, tuple(warnings))
+
+
+def _close_strange(context: LaunchContext) -> Op:
+    """Close what our caller left open and nobody asked for: a container that waits for `start` would hold it."""
+    return Op("CLOSE", a=context.first_slot + len(context.slots), b=0xFFFFFFFF, why="close descriptors of the caller")
 
 
 def _namespaces(linux: Linux, context: LaunchContext) -> tuple[list[Op], int]:
@@ -202,7 +209,7 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
     slots = tuple(
         [(name[6:], context.first_slot + i) for i, name in enumerate(context.slots) if name.startswith("mount:")]
     )
-    now, later = mount_ops(spec.mounts, MountFacts(context.bundle, slots, context.tty_gid))
+    now, later = mount_ops(spec.mounts, MountFacts(context.bundle, slots, context.tty_gid, context.cgroup_path))
     ops += now
     ops += dev_ops(spec.mounts, tuple([d.path for d in linux.devices]))
     if spec.process is not None and context.cwd_make and spec.process.cwd not in ("", "/"):
@@ -216,8 +223,8 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
         ops.append(Op("WRITE", 0 if wanted else OPTIONAL, s=(encoded(path), encoded(value)), why=f"set sysctl {key}"))
     if spec.process is not None and spec.process.terminal:
         ops.append(_console(spec.process))
-    ops += [Op("READONLY", s=(encoded(p),), why=f"make {p} read-only") for p in linux.readonly_paths]
-    ops += [Op("MASK", s=(encoded(p),), why=f"mask {p}") for p in linux.masked_paths]
+    ops += [Op("READONLY", s=(encoded(p),), why=f"make {p} read-only") for p in dict.fromkeys(linux.readonly_paths)]
+    ops += [Op("MASK", s=(encoded(p),), why=f"mask {p}") for p in dict.fromkeys(linux.masked_paths)]
     ops += later
     if spec.root is not None and spec.root.readonly:
         ops.append(Op("SETATTR", a=mountopts.MOUNT_ATTR_RDONLY, s=(b"/",), why="make the root read-only"))
@@ -266,8 +273,10 @@ def process_ops(
     )
     sets = [caps.mask(names)[0] for names in _cap_names(process)]
     bounding, effective, inheritable, permitted, ambient = sets
-    # Only what is permitted and inheritable can be raised (capabilities(7) EPERM); `runc spec` asks for more, runc lets it go.
-    ambient &= permitted & inheritable
+    for name in caps.names(ambient & ~(inheritable & permitted)):
+        # prctl(2) PR_CAP_AMBIENT_RAISE: EPERM.
+        warnings.append(f"can't raise ambient capability {name}: it is not both permitted and inheritable")
+    ambient &= inheritable & permitted
     extra = process.user.additional_gids
     if not context.groups_kept and context.setgroups:
         ops.append(Op("GROUPS", s=(struct.pack(f"<{len(extra)}I", *extra),), why="set the groups"))
@@ -289,21 +298,28 @@ def process_ops(
     if context.parent_death:
         # After the last change of ids, which would clear it (PR_SET_PDEATHSIG(2const)).
         ops.append(Op("PDEATHSIG", a=9, why="die with the supervisor"))
+    start = _slot(context, "start")
+    if start >= 0:
+        # Nobody's child any more, it may wait for long: only what it waits with stays open, and then `exec` may
+        # look at its namespaces (ptrace(2) "PTRACE_MODE_READ" is refused for what is not dumpable).
+        if start > context.first_slot:
+            ops.append(Op("CLOSE", a=context.first_slot, b=start - 1, why="close what it was made with"))
+        ops.append(Op("DUMPABLE", a=1, why="show its namespaces"))
     ops.append(Op("READY", why="created"))
-    ops.append(Op("START", fd=_slot(context, "start"), why="wait for start"))
-    ops += context.hooks_start
+    ops.append(Op("START", fd=start, why="wait for start"))
     if context.seccomp:
         ops.append(Op("SECCOMP", FLAGS["LISTENER"] if context.seccomp_listener else 0, a=context.seccomp_flags,
                       s=(context.seccomp,), why="load the seccomp filter"))  # fmt: skip
     if borrowed:
         ops.append(Op("CAPS", a=effective, b=permitted, c=inheritable, d=ambient, why="set the capabilities"))
+    ops += context.hooks_start  # they are the container's: the filter holds for them too
     ops.append(Op("EXEC", FLAGS["REAPER"] if context.reaper else 0, s=(argv, env), why=process.args[0]))
     return ops
 
 
 def _limits(process: Process, context: LaunchContext, warnings: list[str]) -> list[Op]:
     hard_limits = dict(context.hard_limits)
-    ops = []
+    ops: list[Op] = []
     for at, limit in enumerate(process.rlimits):
         if limit.type not in RLIMITS:
             raise SpecError(f"unknown limit {limit.type}", pointer=f"/process/rlimits/{at}/type")
@@ -335,7 +351,8 @@ def _scheduler(process: Process) -> Op:
     return Op("SCHED", s=(packed,), why=f"set the scheduler {scheduler.policy}")
 
 
-def _personality(linux: Linux) -> int | None:
+def personality_of(linux: Linux) -> int | None:
+    """Return what personality(2) is told, None to leave it. Raises: SpecError"""
     if linux.personality is None:
         return None
     domains = {"LINUX": 0, "LINUX32": 8}
@@ -351,9 +368,9 @@ def _cap_names(process: Process) -> tuple[tuple[str, ...], ...]:
     return sets.bounding, sets.effective, sets.inheritable, sets.permitted, sets.ambient
 
 
-def _first_id(mappings: tuple[object, ...]) -> int:
+def _first_id(mappings: tuple[IdMapping, ...]) -> int:
     """Return 0 if it is mapped, else the lowest id that is."""
-    ids = sorted([int(m.container_id) for m in mappings])
+    ids = sorted([m.container_id for m in mappings])
     return ids[0] if ids else 0
 
 

@@ -24,14 +24,17 @@ def memory_policy_op(policy: MemoryPolicy) -> Op:
     Raises: SpecError for a name that it does not have, or a bad list of nodes
     """
     base = "/linux/memoryPolicy"
-    mode = MODES.get(policy.mode)
+    mode = MODES.get(policy.mode or "")
     if mode is None:
-        raise SpecError(f"invalid memory policy mode {policy.mode!r}", pointer=f"{base}/mode")
+        raise SpecError(f"invalid memory policy mode {policy.mode or ''!r}", pointer=f"{base}/mode")
     for at, name in enumerate(policy.flags):
         if name not in FLAGS:
             raise SpecError(f"invalid memory policy flag {name!r}", pointer=f"{base}/flags/{at}")
         mode |= FLAGS[name]
     nodes = _nodes(policy.nodes or "", f"{base}/nodes")
+    count = nodes.bit_count()
+    if count and policy.mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
+        raise SpecError(f"invalid memory policy: mode requires 0 nodes but got {count}", pointer=base)
     size = (nodes.bit_length() + 63) // 64 * 8
     # maxnode counts one more than the bits that are read (get_mempolicy(2) "BUGS").
     return Op("MEMPOLICY", a=mode, b=size * 8 + 1 if size else 0, s=(nodes.to_bytes(size, "little"),),
@@ -43,9 +46,9 @@ def _nodes(text: str, pointer: str) -> int:
     for part in text.split(",") if text else ():
         low, dash, high = part.strip().partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
-            raise SpecError(f"invalid nodes {text!r}", pointer=pointer)
+            raise SpecError(f"invalid memory policy nodes {text!r}", pointer=pointer)
         first, last = int(low), int(high) if dash else int(low)
         if last < first or last >= _MAX_NODES:
-            raise SpecError(f"invalid nodes {text!r}", pointer=pointer)
+            raise SpecError(f"invalid memory policy nodes {text!r}", pointer=pointer)
         bits |= ((1 << last - first + 1) - 1) << first
     return bits

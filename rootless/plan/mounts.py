@@ -30,12 +30,14 @@ class MountFacts:
     """What the translation has to know beyond the Spec.
 
     Shape: *bundle* is the directory that relative sources start from; *slots* gives the stage's descriptor of a
-           mount that was prepared outside, by destination; *tty_gid* says whether gid 5 exists inside
+           mount that was prepared outside, by destination; *tty_gid* says whether gid 5 exists inside;
+           *cgroup_path* is the container's own cgroup where it has one, to be shown in place of a fresh cgroup2
     """
 
     bundle: str = "/"
     slots: tuple[tuple[str, int], ...] = ()
     tty_gid: bool = True
+    cgroup_path: str = "/sys/fs/cgroup"
 
 
 def encoded(text: str) -> bytes:
@@ -111,7 +113,7 @@ def _new(kind: str, mount: Mount, options: MountOptions, target: bytes, facts: M
     if kind == "mqueue":
         return fresh(ELSE), outer("/dev/mqueue", attrs, OPTIONAL)
     if kind in ("cgroup", "cgroup2"):
-        return fresh(ELSE | FLAGS["STRICT"], data, "cgroup2"), outer("/sys/fs/cgroup", attrs | read_only, OPTIONAL)
+        return fresh(ELSE | FLAGS["STRICT"], data, "cgroup2"), outer(facts.cgroup_path, attrs | read_only, OPTIONAL)
     if kind == "devpts":
         plain = tuple([w for w in data if not w.startswith("gid=")])
         if plain == data:
@@ -137,7 +139,7 @@ def dev_ops(mounts: tuple[Mount, ...], devices: tuple[str, ...]) -> tuple[Op, ..
     ops = [
         Op("BIND", SKIP_MISSING, s=(encoded(f"/dev/{n}"), encoded(f"/dev/{n}")), why=f"device /dev/{n}") for n in NODES
     ]
-    standard = {f"/dev/{n}" for n in NODES}
+    standard = {f"/dev/{n}" for n in NODES} | {f"/dev/{name}" for name, _ in LINKS}
     ops += [
         Op("BIND", s=(encoded(path), encoded(path)), why=f"device {path}") for path in devices if path not in standard
     ]

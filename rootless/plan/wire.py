@@ -42,7 +42,7 @@ from rootless.spec.record import record
 MAGIC = 0x54535452
 VERSION = 1
 
-OPS = (
+OPS: tuple[str, ...] = (
     # run by E, before the clone
     "SETNS",  # fd, a = CLONE_NEW* (0 = any)
     "UNSHARE",  # a = flags
@@ -94,6 +94,7 @@ OPS = (
     "DUMPABLE",  # a
     "DUP",  # fd -> a, then close-on-exec cleared
     "MEMPOLICY",  # a = mode and flags, s0 = node mask, b = number of bits in it
+    "CLOSE",  # a..b: descriptors that are not needed any more
 )
 FLAGS = {
     "OPTIONAL": 1,  # a failure is a WARN, not an ERROR
@@ -110,7 +111,7 @@ FLAGS = {
     "COPY_LINK": 2048,  # BIND: a source that is a link is made again as a link
     "JOINED": 4096,  # CONSOLE of an exec: leave /dev/console alone
 }
-MESSAGES = ("PID", "SYNC", "ACK", "CONSOLE", "SECCOMP_FD", "READY", "START", "WARN", "ERROR")
+MESSAGES: tuple[str, ...] = ("PID", "SYNC", "ACK", "CONSOLE", "SECCOMP_FD", "READY", "START", "WARN", "ERROR")
 
 KIND = {name: number for number, name in enumerate(OPS, 1)}
 MESSAGE = {name: number for number, name in enumerate(MESSAGES, 1)}
@@ -183,11 +184,11 @@ def decode(data: bytes) -> tuple[Op, ...]:
     magic, version, count, total = _HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION or total != len(data):
         raise ValueError("not a plan of this version")
-    ops = []
+    ops: list[Op] = []
     at = _HEADER.size
     for _ in range(count):
         kind, size, flags, fd, a, b, c, d, *lengths = _OP.unpack_from(data, at)
-        strings = []
+        strings: list[bytes] = []
         where = at + _OP.size
         for length in lengths:
             strings.append(data[where : where + length])
@@ -196,7 +197,7 @@ def decode(data: bytes) -> tuple[Op, ...]:
             raise ValueError(f"bad operation at byte {at}")
         while strings and not strings[-1]:
             strings.pop()
-        ops.append(Op(OPS[kind - 1], flags, fd, a, b, c, d, tuple(strings)))
+        ops.append(Op(OPS[int(kind) - 1], flags, fd, a, b, c, d, tuple(strings)))
         at += size
     if at != total:
         raise ValueError("bytes after the last operation")
@@ -215,7 +216,7 @@ def decode_message(data: bytes) -> Message:
     kind, a, b, op = _MESSAGE.unpack(data)
     if not 1 <= kind <= len(MESSAGES):
         raise ValueError(f"unknown message {kind}")
-    return Message(MESSAGES[kind - 1], a, b, op)
+    return Message(MESSAGES[int(kind) - 1], a, b, op)
 
 
 def block(strings: tuple[bytes, ...] | list[bytes]) -> bytes:

@@ -72,6 +72,16 @@ def set_size(master: Fd, size: bytes) -> None:
             pass
 
 
+def clear_newlines(master: Fd) -> None:
+    """Stop the container's terminal from turning NL into CR NL: ours does that, and a pipe wants none of it."""
+    try:
+        attributes: list[Any] = termios.tcgetattr(master.fileno())
+        attributes[1] &= ~termios.ONLCR
+        termios.tcsetattr(master.fileno(), termios.TCSANOW, attributes)
+    except termios.error:
+        pass
+
+
 class RawTerminal:
     """Our own terminal in raw mode while it shows the container's (*wanted*); `with` brings back what it was."""
 
@@ -88,10 +98,9 @@ class RawTerminal:
         except termios.error:
             return self
         raw = [*before[:6], list(before[6])]
-        # cfmakeraw(3)
+        # cfmakeraw(3), except that output is still processed: see `clear_newlines`.
         raw[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR
                     | termios.ICRNL | termios.IXON)  # fmt: skip
-        raw[1] &= ~termios.OPOST
         raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
         termios.tcsetattr(self._fd, termios.TCSANOW, raw)
@@ -130,11 +139,16 @@ class Copier:
             else:
                 self._poller.unregister(fd)
 
+    @staticmethod
+    def drain_of(master: Fd) -> None:
+        """Copy what is left in *master* to our stdout."""
+        posix.set_blocking(master.fileno(), False)
+        while data := Copier._read(master.fileno()):
+            Copier._write(1, data)
+
     def drain(self) -> None:
         """Copy what the container wrote before it ended."""
-        posix.set_blocking(self.master.fileno(), False)
-        while data := self._read(self.master.fileno()):
-            self._write(1, data)
+        self.drain_of(self.master)
 
     @staticmethod
     def _read(fd: int) -> bytes:

@@ -22,7 +22,7 @@ from rootless.run import console, hooks, identity, state
 from rootless.run.bundle import Bundle
 from rootless.run.cgroups.driver import CgroupRequest, make_cgroup
 from rootless.run.create import Created, create, hard_limits, listening_socket
-from rootless.run.handshake import exec_error, hook_error
+from rootless.run.handshake import execve_error, hook_error
 from rootless.run.home import with_home
 from rootless.run.listener import send_listener
 from rootless.run.notify import DIRECTORY, open_notify, wait_ready, with_notify
@@ -298,6 +298,7 @@ def _context(
         hooks_inside=inside,
         hooks_start=starting,
         memory_policy=spec.linux.memory_policy if spec.linux else None,
+        cgroup_path=now.cgroup.path or "/sys/fs/cgroup",
     )
 
 
@@ -386,7 +387,7 @@ def _start_error(path: str, message: Message) -> RootlessError:
     except (RootlessError, ValueError, LookupError, TypeError):
         kind, why = "", f"step {message.op}"
     if kind == "EXEC":
-        return exec_error(why, message.a, reason)
+        return execve_error(why, message.a, reason)
     if kind == "HOOK":
         return hook_error(why, message.a, reason)
     return LaunchError(f"{why}: {reason}", code=1)

@@ -57,7 +57,10 @@ class Created:
             if action.do == "seccomp" and fds:
                 self.seccomp = fds.pop()
                 if on_seccomp is not None:
+                    # It is the agent's alone: the kernel tells the program ENOSYS when the last copy is closed.
                     on_seccomp(self.seccomp)
+                    self.seccomp.close()
+                    self.seccomp = None
                 send_fds(self.sync, encode_message(Message("ACK")))
             elif action.do == "warn":
                 self.warnings.append(action.text)

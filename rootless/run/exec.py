@@ -12,7 +12,7 @@ import posix
 
 from rootless.errors import ContainerStateError, KernelError, LaunchError, UsageError
 from rootless.kernel.fds import Fd, open_fd, read_file
-from rootless.plan.launch import LaunchContext, plan_exec
+from rootless.plan.launch import LaunchContext, personality_of, plan_exec
 from rootless.run import console, state
 from rootless.run.cgroups.driver import open_cgroup
 from rootless.run.container import NS_SLOT, seccomp_program, write_pid_file
@@ -156,6 +156,7 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
                 parent_death=False, preserve_fds=request.preserve_fds,
                 hard_limits=hard_limits() if process.rlimits else (), setgroups=setgroups,
                 groups_kept=not setgroups and not process.user.additional_gids,
+                personality=personality_of(spec.linux) if spec.linux else None,
                 memory_policy=spec.linux.memory_policy if spec.linux else None,
             ),
         )  # fmt: skip

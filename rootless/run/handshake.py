@@ -6,6 +6,8 @@ the first wrong message and never a hang or a wrong step.
 
 from __future__ import annotations
 
+from _signal import strsignal
+
 from rootless.errors import ExecNotExecutable, ExecNotFound, InternalError, LaunchError, RootlessError, WorkdirError
 from rootless.plan.launch import SYNC_HOOKS, SYNC_MAPS
 from rootless.plan.wire import ELSE, Message, Op
@@ -20,7 +22,10 @@ ENOENT, ENOEXEC, EACCES, EISDIR, ENOTDIR, ELOOP, ETIME = 2, 8, 13, 21, 20, 40, 6
 # phase -> message -> next phase
 TABLE: dict[str, dict[str, str]] = {
     "spawned": {"PID": "setup", "ERROR": "failed", "WARN": "spawned", "SYNC": "spawned"},
-    "setup": {"SYNC": "setup", "CONSOLE": "setup", "SECCOMP_FD": "setup", "WARN": "setup", "READY": "created", "ERROR": "failed"},
+    "setup": {
+        "SYNC": "setup", "CONSOLE": "setup", "SECCOMP_FD": "setup", "WARN": "setup", "READY": "created",
+        "ERROR": "failed",
+    },
     "created": {"WARN": "created", "SECCOMP_FD": "created", "ERROR": "failed"},
 }  # fmt: skip
 
@@ -74,8 +79,10 @@ class Handshake:
     def _error(self, message: Message) -> RootlessError:
         op = self._ops[message.op] if message.op < len(self._ops) else None
         reason = self._strerror(message.a).lower()
-        if op is not None and op.kind in ("LOOKUP", "EXEC"):
+        if op is not None and op.kind == "LOOKUP":
             return exec_error(op.why, message.a, reason)
+        if op is not None and op.kind == "EXEC":
+            return execve_error(op.why, message.a, reason)
         if op is not None and op.kind == "HOOK":
             return hook_error(op.why, message.a, reason)
         if op is not None and op.kind == "CWD":
@@ -89,8 +96,19 @@ HOOK_STATUS = 1000
 
 def hook_error(why: str, code: int, reason: str) -> RootlessError:
     """Say how a hook that ran in the container failed."""
-    what = f"exit status {code - HOOK_STATUS}" if code >= HOOK_STATUS else "timed out" if code == ETIME else reason
-    return LaunchError(f"{why}: {what}")
+    if code > HOOK_STATUS + 128:
+        reason = f"signal: {(strsignal(code - HOOK_STATUS - 128) or 'unknown').lower()}"
+    elif code >= HOOK_STATUS:
+        reason = f"exit status {code - HOOK_STATUS}"
+    elif code == ETIME:
+        reason = "timed out"
+    return LaunchError(f"{why}: {reason}")
+
+
+def execve_error(program: str, errno: int, reason: str) -> RootlessError:
+    """Say what execve itself refused: the interpreter of a script is missing, a format that nobody knows."""
+    text = f"exec {program}: {reason}"
+    return ExecNotFound(text) if errno in (ENOENT, ENOTDIR, ELOOP) else ExecNotExecutable(text)
 
 
 def exec_error(program: str, errno: int, reason: str) -> RootlessError:

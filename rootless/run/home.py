@@ -1,4 +1,4 @@
-"""HOME for a process whose environment has none: from the container's own /etc/passwd.
+"""The environment of the container's process: one value for each name, and HOME from its own /etc/passwd.
 
 Source: runc's behaviour, which engines count on; POSIX "HOME ... at login"
 """
@@ -19,6 +19,9 @@ _PASSWD_LIMIT_BYTES = 1 << 20
 
 def with_home(spec: Spec, rootfs: str) -> Spec:
     """Return *spec* with HOME in the environment of its process."""
+    if spec.process is None:
+        return spec
+    spec = replace(spec, process=with_unique_names(spec.process))
     if spec.process is None or not _lacks_home(spec.process):
         return spec
     try:
@@ -31,10 +34,19 @@ def with_home(spec: Spec, rootfs: str) -> Spec:
 
 def process_with_home(process: Process, root: Fd) -> Process:
     """Return *process* with HOME from /etc/passwd below *root*, "/" where its user has no line."""
+    process = with_unique_names(process)
     if not _lacks_home(process):
         return process
     text = read_in_root(root, b"/etc/passwd", _PASSWD_LIMIT_BYTES) or b""
     return _set(process, _home(text, process.user.uid))
+
+
+def with_unique_names(process: Process) -> Process:
+    """Return *process* with one word for each name of its environment: the last, at the place of the first."""
+    words: dict[str, str] = {}
+    for word in process.env:
+        words[word.partition("=")[0]] = word
+    return process if len(words) == len(process.env) else replace(process, env=tuple(words.values()))
 
 
 def _lacks_home(process: Process) -> bool:

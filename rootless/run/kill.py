@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def parse_signal(text: str) -> int:
     """Return the number of a signal given by number or name. Raises: UsageError"""
+    if text == "0":
+        return 0  # asks whether something runs
     number = signals.number(text)
     if number is None:
         raise UsageError(f"unknown signal {text!r}", code=1)
@@ -40,6 +42,8 @@ def kill(root: str, now: ContainerState, signal: int, *, everything: bool = Fals
     if wide and open_cgroup(now.cgroup).pids():
         open_cgroup(now.cgroup).kill(signal)
         return
+    if everything and state.observe(root, now) == life.STOPPED:
+        return  # all of nothing
     life.advance(_running(root, now), life.VERB_KILL)
     pidfd = state.open_process(now)
     if pidfd is None:

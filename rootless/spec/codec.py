@@ -99,6 +99,10 @@ def _absolute(value: Any) -> str:
     return text
 
 
+def _text_or_none(value: Any) -> str | None:
+    return _text(value) or None
+
+
 def _filled(value: Any) -> str:
     text = _text(value)
     if not text:
@@ -195,7 +199,7 @@ def _declare(cls: type, **converters: Converter) -> Converter:
 _namespace = _declare(
     linux.Namespace,
     type=_one_of("namespace", "pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"),
-    path=_text,
+    path=_text_or_none,  # Go programs write "" for none
 )
 _mapping = _declare(linux.IdMapping, container_id=_u32, host_id=_u32, size=_integer(1, 0xFFFFFFFF))
 _mappings = _list(_mapping)

@@ -190,12 +190,12 @@ class SeccompRule:
 
 @record
 class Seccomp:
-    """The system-call filter."""
+    """The system-call filter. *flags* None is not the same as none: the runtime then chooses."""
 
     default_action: str
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None
     listener_path: str | None = None
     listener_metadata: str | None = None
     syscalls: tuple[SeccompRule, ...] = ()
@@ -237,9 +237,9 @@ class NetDevice:
 
 @record
 class MemoryPolicy:
-    """The NUMA policy of the process (1.3)."""
+    """The NUMA policy of the process (1.3). *mode* is required; who applies the policy says so in its words."""
 
-    mode: str
+    mode: str | None = None
     nodes: str | None = None
     flags: tuple[str, ...] = ()
 

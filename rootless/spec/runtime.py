@@ -131,11 +131,11 @@ class Mount:
 
 @record
 class Hook:
-    """A program to run at a stage of the life. Units: timeout in seconds."""
+    """A program to run at a stage of the life; without *env* it inherits one. Units: timeout in seconds."""
 
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: int | None = None
 
 

@@ -356,21 +356,23 @@ static int mount_new(struct stage *st, const struct op *op)
 	return r;
 }
 
-/* Hide a path: an empty read-only tmpfs over a directory, /dev/null over a file. */
+/* Hide a path: an empty read-only tmpfs over a directory, one for all; /dev/null over a file. */
 static int mask(struct stage *st, const struct op *op)
 {
+	static int empty = -1;
 	char path[64];
 	int target = open_in_root(st->root, arg(op, 0), O_PATH, 0), tree, r;
 
 	if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
-	if (is_directory(target)) {
+	if (is_directory(target) && empty < 0) {
 		snprintf(path, sizeof path, "/proc/self/fd/%d", target);
 		r = mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k") < 0 ? -errno : 0;
-	} else if ((tree = clone_tree(AT_FDCWD, "/dev/null", 0)) < 0) {
-		r = tree;
+		/* Copies are made of the attached mount: a detached one can only be cloned from Linux 6.15 on. */
+		if (r == 0 && (empty = open_in_root(st->root, arg(op, 0), O_PATH, 0)) < 0) r = empty;
 	} else {
-		r = attach(tree, target);
-		close(tree);
+		tree = is_directory(target) ? clone_tree(empty, "", 0) : clone_tree(AT_FDCWD, "/dev/null", 0);
+		r = tree < 0 ? tree : attach(tree, target);
+		if (tree >= 0) close(tree);
 	}
 	close(target);
 	return r;

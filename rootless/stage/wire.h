@@ -54,6 +54,7 @@ enum op_kind {
 	OP_DUMPABLE = 47,
 	OP_DUP = 48,
 	OP_MEMPOLICY = 49,
+	OP_CLOSE = 50,
 };
 enum op_flag {
 	OPF_OPTIONAL = 1,

@@ -54,7 +54,13 @@ def make_v2(container: str, wanted: str | None) -> V2Cgroup:
     else:
         if not own:
             raise NotSupported("cgroup", ("our own cgroup is outside of what is mounted at /sys/fs/cgroup",))
-        path = f"{own.rstrip('/')}/{wanted.strip('/') if wanted else container}"
+        base = f"{own.rstrip('/')}/{wanted.strip('/') if wanted else container}"
+        path = base
+        number = 0
+        while not wanted and V2Cgroup(CgroupRef("v2", ROOT + path)).pids():
+            # Another root's container of the same name; nobody asked for this one by name.
+            number += 1
+            path = f"{base}-{number}"
     if ".." in path.split("/"):
         raise NotSupported("cgroup", (f"{path} leads out of its parent",))
     full = ROOT + path

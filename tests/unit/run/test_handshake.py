@@ -68,9 +68,9 @@ def test_nothing_is_accepted_after_a_failure() -> None:
     [
         (2, 3, ExecNotFound, 'exec: "sh": executable file not found in $PATH'),
         (13, 3, ExecNotExecutable, 'exec: "sh": permission denied'),
-        (2, 4, ExecNotFound, 'exec: "/bin/sh": stat /bin/sh: no such file or directory'),
-        (8, 4, ExecNotExecutable, 'exec: "/bin/sh": exec format error'),
-        (21, 4, ExecNotExecutable, 'exec: "/bin/sh": is a directory'),
+        (2, 4, ExecNotFound, "exec /bin/sh: no such file or directory"),
+        (8, 4, ExecNotExecutable, "exec /bin/sh: exec format error"),
+        (21, 4, ExecNotExecutable, "exec /bin/sh: is a directory"),
         (1, 2, LaunchError, "bind /proc: operation not permitted"),
         (22, 99, LaunchError, "operation 99: invalid argument"),
     ],
