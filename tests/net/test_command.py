@@ -202,8 +202,8 @@ def test_under_podman() -> None:
     finally:
         process.kill()
         process.wait()
-        for command in (["podman", *roots, "system", "reset", "--force"], ["podman", *roots, "unshare", "true"]):
-            subprocess.run(command, env=environ, capture_output=True, timeout=TIMEOUT_S, check=False)
+        reset = ["podman", *roots, "system", "reset", "--force"]
+        subprocess.run(reset, env=environ, capture_output=True, timeout=TIMEOUT_S, check=False)
         end_pause_process(tmp_path)
         remove_tree(tmp_path)
 
@@ -222,9 +222,10 @@ def answer(port: int) -> bytes:
 
 
 def end_pause_process(place: Path) -> None:
-    """End the process that keeps podman's user namespace."""
-    for path in place.rglob("pause.pid"):
+    """End the processes that podman leaves to keep its user namespace; those of *place* have it in their environment."""
+    for directory in Path("/proc").glob("[0-9]*"):
         try:
-            os.kill(int(path.read_text()), 9)
-        except (OSError, ValueError):
+            if os.fsencode(place) in (directory / "environ").read_bytes() and int(directory.name) != os.getpid():
+                os.kill(int(directory.name), 9)
+        except OSError:
             pass
