@@ -28,7 +28,9 @@ VERBS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "images": ("images", (), "List images in local storage"),
     "info": ("info", (), "Display system information"),
     "inspect": ("inspect", (), "Display the configuration of an image or container"),
+    "ps": ("ps", (), "List containers"),
     "pull": ("pull", (), "Pull an image from a registry"),
+    "rm": ("rm", (), "Remove one or more containers"),
     "rmi": ("rmi", (), "Removes one or more images from local storage"),
     "run": ("run", (), "Run a command in a new container"),
     "version": ("version", (), "Display the version"),
@@ -43,6 +45,10 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, tuple[str, ...], str]]]] = {
     }),
     "container": ("Manage containers", {
         "inspect": ("inspect", ("--type", "container"), "Display the configuration of a container"),
+        "list": ("ps", (), "List containers"),
+        "ls": ("ps", (), "List containers"),
+        "ps": ("ps", (), "List containers"),
+        "rm": ("rm", (), "Remove one or more containers"),
         "run": ("run", (), "Run a command in a new container"),
     }),
     "system": ("Manage rootless", {
@@ -54,16 +60,16 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, tuple[str, ...], str]]]] = {
 LATER = (
     "attach", "auto-update", "build", "buildx", "commit", "cp", "create", "diff", "events", "exec", "export",
     "generate", "healthcheck", "history", "import", "init", "kill", "kube", "load", "login", "logout", "logs",
-    "machine", "manifest", "mount", "network", "pause", "play", "pod", "port", "ps", "push", "rename", "restart",
-    "rm", "save", "search", "secret", "start", "stats", "stop", "tag", "top", "umount", "unmount", "unpause",
+    "machine", "manifest", "mount", "network", "pause", "play", "pod", "port", "push", "rename", "restart",
+    "save", "search", "secret", "start", "stats", "stop", "tag", "top", "umount", "unmount", "unpause",
     "unshare", "untag", "update", "volume", "wait",
 )  # fmt: skip
 LATER_IN_GROUP = {
     "image": ("build", "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
               "search", "sign", "tag", "tree", "trust", "unmount", "untag"),
     "container": ("attach", "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec", "exists",
-                  "export", "init", "kill", "list", "logs", "ls", "mount", "pause", "port", "prune", "ps", "rename",
-                  "restart", "restore", "rm", "runlabel", "start", "stats", "stop", "top", "unmount", "unpause",
+                  "export", "init", "kill", "logs", "mount", "pause", "port", "prune", "rename",
+                  "restart", "restore", "runlabel", "start", "stats", "stop", "top", "unmount", "unpause",
                   "update", "wait"),
     "system": ("connection", "df", "events", "migrate", "prune", "renumber", "reset", "service"),
 }  # fmt: skip

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rootless.engine import images as engine_images
+from rootless.engine.containers import command_of
 from rootless.errors import NotFound, RootlessError
 from rootless.spec.jsontext import JSONTextError, loads
 from rootless.store import blobs, containers, images
@@ -87,6 +88,7 @@ def container_document(roots: Roots, container: Container, *, size: bool = False
     running = status == "running"
     image = images.get(roots, str(data.get("image_id") or "")) if data.get("image_id") else None
     args = [str(word) for word in data.get("args") or ()]
+    command = command_of(data, image)
     run_dir = containers.run_dir(roots, container.id)
     directories = _layer_directories(roots, tuple(data.get("links") or (image.links if image else ())), whole=True)
     scratch = containers.data_dir(roots, container.id)
@@ -146,7 +148,8 @@ def container_document(roots: Roots, container: Container, *, size: bool = False
             "Tty": bool(data.get("tty")),
             "OpenStdin": bool(data.get("interactive")),
             "Env": list(data.get("env") or ()),
-            "Cmd": args,
+            "Cmd": list(command),
+            "Entrypoint": " ".join(args[: len(args) - len(command)]),
             "Image": str(data.get("image") or ""),
             "WorkingDir": str(data.get("cwd") or "/"),
             "Labels": data.get("labels") or {},

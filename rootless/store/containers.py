@@ -105,7 +105,7 @@ def create(roots: Roots, container: Container) -> None:
             f'creating container storage: the container name "{container.name}" is already in use by '
             f"{holder.decode('ascii', 'replace')}. You have to remove that container to be able to reuse that name: "
             "that name is already in use",
-            hint="choose another --name, or let one be chosen",
+            hint=f"choose another --name, or remove that one: rootless rm {container.name}",
         ) from None
 
 

@@ -1,0 +1,133 @@
+"""`rootless rm`: remove containers.
+
+Source: podman-rm(1) of podman 4.3: exit 1 when a container is not known, 2 when one runs, 125 otherwise
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from rootless.cli.parser import Command, Parsed, parse
+from rootless.engine import containers as engine
+from rootless.errors import NotFound, RootlessError, UsageError
+from rootless.kernel.enter import enter
+from rootless.plan.userns import parse_mode
+from rootless.store.layout import find_roots
+
+if TYPE_CHECKING:
+    from rootless.plan.options import GlobalOptions
+    from rootless.store.containers import Container
+    from rootless.store.layout import Roots
+
+EXIT_NOT_KNOWN = 1
+
+COMMAND = Command(
+    name="rm",
+    summary="Remove one or more containers",
+    usage="CONTAINER [CONTAINER...]",
+    description=(
+        "Removes one or more containers from the host. The container name or ID can be used.\n\n"
+        "Command does not remove images. Running containers will not be removed without the -f option."
+    ),
+    flags=(
+        ("all", "a", "bool", "", "", "Remove all containers", ""),
+        ("cidfile", "", "array", "", "", "Read the container ID from the file", ""),
+        ("depend", "", "bool", "", "", "Remove container and all containers that depend on the selected container",
+         "no container depends on another"),
+        ("filter", "", "strings", "", "", "Filter output based on conditions given", ""),
+        ("force", "f", "bool", "", "", "Force removal of a running or unusable container", ""),
+        ("ignore", "i", "bool", "", "", "Ignore errors when a specified container is missing", ""),
+        ("latest", "l", "bool", "", "", "Act on the latest container rootless is aware of", ""),
+        ("time", "t", "uint", "", "10", "Seconds to wait for stop before killing the container", ""),
+        ("volumes", "v", "bool", "", "", "Remove anonymous volumes associated with the container", ""),
+    ),
+    examples=("rm imageID", "rm mywebserver myflaskserver 860a4b23", "rm --force --all", "rm -f c684f0d469f2"),
+)  # fmt: skip
+
+
+def main(argv: list[str], options: GlobalOptions) -> int:
+    """Remove what is named; print a line for each. Nothing is removed when one of the names is not known."""
+    parsed, options = parse(COMMAND, argv, options)
+    names = [*parsed.args, *[_id_in(path) for path in parsed.many("cidfile")]]
+    chosen = [flag for flag in ("all", "latest") if parsed.flag(flag)] + ["filter"] * parsed.given("filter")
+    if names and chosen:
+        raise UsageError(f"no arguments are needed with --{chosen[0]}")
+    if parsed.flag("all") and parsed.flag("latest"):
+        raise UsageError("--all and --latest cannot be used together")
+    if not names and not chosen:
+        raise UsageError("you must provide at least one name or id")
+    if parsed.given("time") and not parsed.flag("force"):
+        raise UsageError("--force option must be specified to use the --time option")
+    roots = find_roots(
+        root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
+    )
+    entered = engine.settle(roots, os.environ)
+    try:
+        found = _named(roots, names, parsed) if names else _chosen(roots, parsed)
+    except NotFound as error:
+        error.code = EXIT_NOT_KNOWN
+        raise
+    return _remove(roots, found, parsed, entered)
+
+
+def _id_in(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().split("\n")[0]
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise RootlessError(f"reading CIDFile: open {path}: {reason}") from error
+
+
+def _named(roots: Roots, names: list[str], parsed: Parsed) -> list[tuple[str, Container]]:
+    found: dict[str, tuple[str, Container]] = {}
+    for name in names:
+        try:
+            container = engine.find(roots, name)
+        except NotFound:
+            if parsed.flag("ignore") or parsed.flag("force"):
+                continue
+            raise
+        found.setdefault(container.id, (name, container))
+    return list(found.values())
+
+
+def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
+    wanted = engine.filter_of(parsed.many("filter"))
+    every = [one.container for one in engine.list_all(roots) if wanted(one)]
+    if parsed.flag("latest"):
+        every = every[-1:]
+        if not every:
+            raise NotFound("container", "--latest")
+    return [(container.id, container) for container in every]
+
+
+def _remove(roots: Roots, found: list[tuple[str, Container]], parsed: Parsed, entered: bool) -> int:
+    from rootless.cli.main import report, warn
+
+    failed: list[RootlessError] = []
+    ended: list[tuple[str, Container]] = []
+    for name, container in found:
+        try:
+            if parsed.flag("force"):
+                warning = engine.stop(roots, container, parsed.number("time"))
+                if warning:
+                    warn(warning)
+            else:
+                engine.check_removable(roots, container)
+            ended.append((name, container))
+        except RootlessError as error:
+            failed.append(error)
+    if ended and not entered:
+        # Files of a container have owners of our user namespace; signals were sent from outside it.
+        enter(roots.run, parse_mode(""), os.environ)
+    for name, container in ended:
+        try:
+            engine.remove(roots, container, volumes=parsed.flag("volumes"))
+            sys.stdout.write(name + "\n")
+            sys.stdout.flush()
+        except RootlessError as error:
+            failed.append(error)
+    return [report(error) for error in failed][-1] if failed else 0
