@@ -222,7 +222,7 @@ def answer(port: int) -> bytes:
 
 
 def end_pause_process(place: Path) -> None:
-    """End the processes that podman leaves to keep its user namespace; those of *place* have it in their environment."""
+    """End what podman leaves to keep its user namespace: processes with *place* in their environment."""
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if os.fsencode(place) in (directory / "environ").read_bytes() and int(directory.name) != os.getpid():
