@@ -16,6 +16,8 @@ from __future__ import annotations
 import gc
 import sys
 
+from rootless.pack import install
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -55,6 +57,8 @@ def start() -> NoReturn:
         _site.append(words.pop(0)[len("--site=") :])
     if not words or words[0] not in PROGRAMS:
         sys.exit(f"usage: start.py [--site=DIR] {'|'.join(PROGRAMS)} ARGS...")
+    if "--version" not in words[:2]:  # which imports so little that reading the index would cost more than it saves
+        install(ROOT)
     program = words.pop(0)
     sys.path += packages(_site[0] if _site else "")
     sys.argv[:] = [program, *words]

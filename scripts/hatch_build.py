@@ -8,6 +8,7 @@ What is built, from what is there:
                                  that holds an `ffibuilder`, in rootless/, netns/ and fuse_overlay/
     program rootless/stage/enter     from enter.c
     program rootless/stage/stage.bin from the other C files beside it, static where libc.a is there
+    rootless/startup.TAG.pack    the compiled code of the start-up path in one file (rootless/pack.py)
     launchers                    scripts/launcher.sh, one copy for each program, the interpreter's name filled in
 
 Only what is older than its sources is built. Objects are kept in build/ (or in a temporary directory where the tree
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import marshal
 import os
 import shutil
 import subprocess
@@ -37,6 +39,13 @@ except ImportError:  # as a script, hatchling is not needed
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("rootless", "netns", "fuse_overlay")
+# What the programs import on their way to START, and the two servers.
+PACKED = (
+    *("rootless/*.py", "rootless/spec/*.py", "rootless/plan/*.py", "rootless/kernel/*.py", "rootless/stage/*.py"),
+    *("rootless/store/*.py", "rootless/mount/*.py", "rootless/run/**/*.py", "rootless/supervise/*.py"),
+    *("rootless/cli/*.py", "rootless/cli/commands/__init__.py", "rootless/cli/commands/run.py"),
+    *("netns/*.py", "fuse_overlay/*.py"),
+)
 PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
 STAGE = "rootless/stage"
 EXT_SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
@@ -91,6 +100,22 @@ def replace_file(source: Path, target: Path) -> None:
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.copy2(source, fresh)
     fresh.replace(target)
+
+
+def pack_body(root: Path, sources: list[Path], *, checked: bool) -> bytes:
+    """Return what follows the magic of a pack of *sources* below *root*."""
+    index: dict[str, tuple[bool, int, int, int, int]] = {}
+    code = bytearray()
+    for path in sources:
+        words = path.relative_to(root).with_suffix("").parts
+        package = words[-1] == "__init__"
+        about = path.stat()
+        blob = marshal.dumps(compile(path.read_bytes(), str(path), "exec", dont_inherit=True, optimize=0))
+        times = (about.st_mtime_ns, about.st_size) if checked else (0, 0)
+        index[".".join(words[:-1] if package else words)] = (package, len(code), len(blob), *times)
+        code += blob
+    head = marshal.dumps(index)
+    return len(head).to_bytes(4, "little") + head + code
 
 
 class Builder:
@@ -224,6 +249,26 @@ class Builder:
             say(f"{place} is linked dynamically (no libc.a)")
         fresh.replace(product)
 
+    # ---- the pack of the start-up path
+
+    def pack(self, *, checked: bool) -> None:
+        """Write the pack; *checked*: with the times of the sources, which are compared when modules are imported."""
+        spec = importlib.util.spec_from_file_location("rootless_pack", ROOT / "rootless/pack.py")
+        if spec is None or spec.loader is None:
+            raise SystemExit("hatch_build: cannot load rootless/pack.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        product = Path(module.pack_path(str(self.out)))
+        if not checked:
+            product = product.with_suffix(".wheel")
+        sources = sorted({path for pattern in PACKED for path in ROOT.glob(pattern)})
+        sources = [path for path in sources if not path.name.startswith("build_")]
+        self.products[product] = os.path.relpath(module.pack_path(str(ROOT)), ROOT)
+        if not self.stale(product, sources):
+            return
+        product.parent.mkdir(parents=True, exist_ok=True)
+        product.write_bytes(module.MAGIC + pack_body(ROOT, sources, checked=checked))
+
     # ---- launchers
 
     def launchers(self) -> dict[str, str]:
@@ -282,6 +327,7 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         self.held = workshop()
         builder = Builder(self.held.__enter__())
         products = builder.everything()
+        builder.pack(checked=version == "editable")
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         build_data["shared_scripts"].update(builder.launchers())
@@ -297,7 +343,10 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 def main() -> None:
     with workshop() as out:
-        install_in_place(Builder(out, force="--force" in sys.argv[1:]).everything())
+        builder = Builder(out, force="--force" in sys.argv[1:])
+        builder.everything()
+        builder.pack(checked=True)
+        install_in_place(builder.products)
 
 
 if __name__ == "__main__":
