@@ -34,7 +34,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
     (root / "rootless").mkdir(parents=True)
     package = root / "packed_example"
     package.mkdir()
-    (package / "__init__.py").write_text("WHERE = __file__\n")
+    (package / "__init__.py").write_text("where = __file__\n")
     (package / "inner.py").write_text("def fails():\n    raise ValueError('inside')\nVALUE = 1\n")
     before = list(sys.meta_path), list(sys.path), set(sys.modules)
     yield root
@@ -56,7 +56,7 @@ def test_modules_come_from_the_pack(builder: ModuleType, tree: Path) -> None:
     assert inner.VALUE == 1
     assert inner.__file__ == str(tree / "packed_example/inner.py")
     package = sys.modules["packed_example"]
-    assert package.WHERE == str(tree / "packed_example/__init__.py")
+    assert package.where == str(tree / "packed_example/__init__.py")
     assert list(package.__path__) == [str(tree / "packed_example")]
 
 
