@@ -356,10 +356,11 @@ static int mount_new(struct stage *st, const struct op *op)
 	return r;
 }
 
+static int empty = -1; /* the file system that hides directories */
+
 /* Hide a path: an empty read-only tmpfs over a directory, one for all; /dev/null over a file. */
 static int mask(struct stage *st, const struct op *op)
 {
-	static int empty = -1;
 	char path[64];
 	int target = open_in_root(st->root, arg(op, 0), O_PATH, 0), tree, r;
 
@@ -470,6 +471,8 @@ static int write_file(struct stage *st, const struct op *op)
 
 static int enter_root(struct stage *st, const struct op *op)
 {
+	if (empty >= 0) close(empty);
+	empty = -1;
 	if (fchdir(st->root) < 0) return -errno;
 	if (op->flags & OPF_NO_PIVOT) {
 		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0) return -errno;
