@@ -117,7 +117,7 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
         # the helper makes that one too, and the container is cloned into both.
         before = [Op("UNSHARE", a=CLONE_FLAGS["user"], why="make the user namespace"), *mapped, *before]
         clone_flags &= ~CLONE_FLAGS["user"]
-    ops = [_close_strange(context), *before]
+    ops = [_close_strange(context), *_oom(process), *before]
     ops.append(Op("CLONE", a=clone_flags, fd=_slot(context, "cgroup"), why="clone the container"))
     if clone_flags & CLONE_FLAGS["user"]:
         ops += mapped
@@ -147,7 +147,7 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
 def plan_exec(process: Process, namespaces: tuple[str, ...], context: LaunchContext) -> LaunchPlan:
     """Return the plan that runs *process* in a container whose *namespaces* are the slots "ns:TYPE"."""
     warnings: list[str] = []
-    ops = [Op("DUMPABLE", a=0, why="hide from the container while joining"), _close_strange(context)]
+    ops = [*_oom(process), Op("DUMPABLE", a=0, why="hide from the container while joining"), _close_strange(context)]
     for kind in JOIN_ORDER:
         if kind in namespaces:
             ops.append(
@@ -161,6 +161,13 @@ def plan_exec(process: Process, namespaces: tuple[str, ...], context: LaunchCont
         ops.append(_console(process, FLAGS["JOINED"]))
     ops += process_ops(process, context, warnings, personality=context.personality)
     return LaunchPlan(tuple(ops), 0, False, tuple(warnings))
+
+
+def _oom(process: Process) -> list[Op]:
+    """Set oom_score_adj in the helper, to be inherited: /proc/self of what is not dumpable belongs to root."""
+    if process.oom_score_adj is None:
+        return []
+    return [Op("OOM", OPTIONAL, a=process.oom_score_adj, why="set oom_score_adj")]
 
 
 def _close_strange(context: LaunchContext) -> Op:
@@ -251,8 +258,6 @@ def process_ops(
         raise SpecError("must have at least one word", pointer="/process/args")
     ops: list[Op] = [Op("NAME", s=(b"rootless:[init]",), why="name the process")]
     ops += _limits(process, context, warnings)
-    if process.oom_score_adj is not None:
-        ops.append(Op("OOM", OPTIONAL, a=process.oom_score_adj, why="set oom_score_adj"))
     if personality is not None:
         ops.append(Op("PERSONALITY", a=personality, why="set the personality"))
     if process.io_priority is not None:

@@ -276,7 +276,7 @@ def _context(
         inside = hooks.stage_ops("createContainer", of.create_container, document, hooks.own_environment())
         env = spec.process.env if spec.process is not None else ()
         starting = hooks.stage_ops("startContainer", of.start_container, now.document(life.CREATED), env)
-    setgroups = maps.setgroups if maps else identity.may_setgroups()
+    setgroups = maps.setgroups if maps else identity.may_setgroups(spec.linux)
     wants_groups = bool(spec.process and spec.process.user.additional_gids)
     return LaunchContext(
         bundle=request.bundle.path,

@@ -114,9 +114,11 @@ def has_gid(maps: Maps | None, gid: int) -> bool:
     return parse_map(idmaps.read_text("/proc/self/gid_map")).lookup(gid) is not None
 
 
-def may_setgroups() -> bool:
-    """Say whether setgroups(2) works in our own user namespace."""
-    return idmaps.read_text("/proc/self/setgroups").strip() != "deny"
+def may_setgroups(linux: Linux | None = None) -> bool:
+    """Say whether setgroups(2) works in the user namespace that *linux* joins by path, or in our own."""
+    joined = [n.path for n in linux.namespaces if n.type == "user" and n.path] if linux else []
+    process = joined[0].removesuffix("/ns/user") if joined and joined[0] else "/proc/self"
+    return idmaps.read_text(f"{process}/setgroups").strip() != "deny"
 
 
 def write_maps(maps: Maps, pid: int) -> None:
