@@ -5,17 +5,17 @@ Source: distribution-spec "Error Codes"; RFC 9110 section 10.2.3 (Retry-After)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from rootless.errors import RootlessError
 from rootless.spec import jsontext
 from rootless.spec.digest import Digest
+from rootless.spec.record import record
 
 Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Base:
     """One way to speak to a registry: http or https, with its certificate checked or not."""
 
@@ -23,7 +23,7 @@ class Base:
     verify: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What the driver sends; `limit_bytes` bounds the body that it may collect, None streams a good one."""
 
@@ -35,7 +35,7 @@ class Request:
     limit_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Response:
     """An answer; names of headers are lower case; the body of a streamed one is left empty."""
 
@@ -48,7 +48,7 @@ class Response:
         return next((value for key, value in self.headers if key == name), "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransportFailure:
     """There was no answer. kind: "refused", "name", "tls", "timeout" or "broken" (which is worth a retry)."""
 
@@ -56,14 +56,14 @@ class TransportFailure:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Again:
     """Ask next_request() for what follows; *why* is for the log."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retry:
     """Wait *delay_ms*, then ask next_request()."""
 
@@ -71,14 +71,14 @@ class Retry:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NeedCredentials:
     """Look for the credentials of *domain*, give them to set_credentials() and go on."""
 
     domain: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Document:
     """A manifest, index or config, complete and verified."""
 
@@ -87,19 +87,19 @@ class Document:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stream:
     """The body of a blob follows; its first *skip_bytes* were delivered before."""
 
     skip_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Done:
     """All bytes of the blob passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failed:
     """The exchange is over."""
 

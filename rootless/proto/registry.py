@@ -48,6 +48,7 @@ from rootless.spec import jsontext, media
 from rootless.spec.descriptor import Descriptor
 from rootless.spec.digest import Digest, digest_of, parse_digest
 from rootless.spec.manifest import MAX_MANIFEST_BYTES
+from rootless.spec.record import record
 from rootless.spec.reference import ImageReference, is_loopback
 
 MAX_REDIRECTS = 10
@@ -133,7 +134,7 @@ class RegistrySession:
         return Exchange(self, wanted)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """The object of an exchange: "manifest", "document" or "blob"."""
 

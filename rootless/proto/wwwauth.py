@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from rootless.spec.record import record
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _TOKEN68 = _TOKEN | frozenset("/=")
 CLIENT_ID = "rootless"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Challenge:
     """One way in that a server offers; scheme and parameter names are lower case."""
 
@@ -27,7 +28,7 @@ class Challenge:
         return next((value for key, value in self.params if key == name), "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Credentials:
     """What a person proved to be; an identity token takes the place of the password."""
 
@@ -43,7 +44,7 @@ class Credentials:
         return f"Credentials(username={self.username!r}, ...)"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenRequest:
     """A request to the token server that a Bearer challenge names."""
 
