@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import time
@@ -137,13 +136,12 @@ def test_a_run_root_of_somebody_else_is_refused(sample_ref: str, stocked: Cli) -
 
 
 def test_low_hard_limits_are_kept_and_said_once(sample_ref: str, stocked: Cli) -> None:
-    def lower() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
-
-    process = stocked.start("run", "--rm", "--network=none", sample_ref, "sh", "-c", "ulimit -Hn", preexec_fn=lower)
-    out, err = process.communicate(b"", timeout=60)
-    assert (process.returncode, out) == (0, b"200\n"), err
-    assert err.count(b"rootless: warning:") == 1 and b"NOFILE" in err
+    argv = stocked.argv("run", "--rm", "--network=none", sample_ref, "sh", "-c", "ulimit -Hn")
+    done = subprocess.run(
+        ["prlimit", "--nofile=200:200", *argv], env=stocked.environ(), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    assert done.stderr.count("rootless: warning:") == 1 and "NOFILE" in done.stderr
 
 
 def test_forbidden_user_namespaces_are_explained(stocked: Cli, sample_ref: str) -> None:

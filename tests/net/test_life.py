@@ -214,6 +214,21 @@ def test_privileges_are_gone(in_world: InWorld) -> None:
     in_world(body)
 
 
+def test_a_sandbox_that_fails_ends_it(in_world: InWorld) -> None:
+    """A process that cannot shut itself in carries nothing: it ends and says why."""
+
+    def body(world: World) -> None:
+        Path("/proc/sys/user/max_mnt_namespaces").write_text("0")
+        with world.start() as stack:
+            pidfd = stack.attachment.pidfd
+            assert pidfd is not None
+            assert select.select([pidfd], [], [], 10)[0] == [pidfd]
+            assert stack.attachment.last_words() == "unshare: no space left on device\n"
+            assert wait_dead(stack.pid) == 125
+
+    in_world(body)
+
+
 def test_not_dumpable(in_userns: InUserns) -> None:
     """Nobody traces what carries the container's data, nor reads its memory."""
 

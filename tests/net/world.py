@@ -32,7 +32,9 @@ from netns.addressing import parse_ip
 from netns.config import NetConfig
 from netns.conformance import reap
 from netns.driver import Attachment, choose
+from netns.drv_private import ask
 from netns.netlink import talk
+from netns.wire import COUNTS
 from rootless import launcher
 from rootless.kernel import mounts, namespaces
 from rootless.kernel.fds import Fd, open_fd
@@ -129,7 +131,9 @@ class Stack:
         return self._attachment
 
     def status(self) -> dict[str, str]:
-        """Return /proc/PID/status."""
+        """Return /proc/PID/status, once the process carries frames."""
+        if self._attachment is not None:
+            ask(self._attachment, COUNTS)
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 

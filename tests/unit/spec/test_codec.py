@@ -53,7 +53,7 @@ def test_every_part_arrives() -> None:
     assert spec.linux.resources.memory.disable_oom_killer is True
     assert spec.linux.resources.memory.kernel_tcp == 7
     assert spec.hooks == Hooks(create_runtime=spec.hooks.create_runtime, poststop=spec.hooks.poststop)  # type: ignore[union-attr]
-    assert spec.hooks.poststop[0].env is None  # type: ignore[union-attr]
+    assert spec.hooks.poststop[0].env is None
 
 
 def test_what_is_written_is_read_as_the_same() -> None:
