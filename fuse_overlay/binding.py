@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FUSE_ERROR_IO = 5
+FUSE_ERROR_NO_DATA = 61
 REQUESTS = (
     "lookup", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link",
     "open", "read", "write", "release", "fsync", "opendir", "readdir", "releasedir", "fsyncdir", "statfs", "setxattr",
@@ -81,6 +82,7 @@ def handlers(
     ours = _Handlers()
     for name in REQUESTS:
         setattr(ours, name, _guarded(name, getattr(operations, name), pyfuse3.FUSEError, report))
+    ours.getxattr = _or_no_data(ours.getxattr, pyfuse3.FUSEError)
     unsupported = pyfuse3.FUSEError(38)
 
     async def refuse(*_: Any) -> None:
@@ -109,6 +111,7 @@ class _Handlers:
     enable_writeback_cache = False
     enable_acl = False
     init: Any = None
+    getxattr: Any = None
     forget: Any = None
 
     def stacktrace(self) -> None:
@@ -128,6 +131,18 @@ def _guarded(name: str, call: Callable[..., Any], fuse_error: Any, report: Calla
             raise fuse_error(FUSE_ERROR_IO) from None
 
     return handler
+
+
+def _or_no_data(handler: Any, fuse_error: Any) -> Any:
+    """Wrap getxattr, which returns None where there is no such attribute."""
+
+    async def answered(ino: int, name: bytes, ctx: Any) -> Any:
+        value = await handler(ino, name, ctx)
+        if value is None:
+            raise fuse_error(FUSE_ERROR_NO_DATA)
+        return value
+
+    return answered
 
 
 # ---- stand-ins
@@ -157,17 +172,18 @@ def _stand_ins() -> dict[str, ModuleType]:
     def unchanged(_: Any) -> Any:
         return lambda function: function
 
+    # Other versions of pyfuse3 may want other names of typing and logging: what is not listed is `anything` as well.
+    open_ended = {"__getattr__": lambda _: anything}
     contents: dict[str, dict[str, Any]] = {
         "trio": {},
-        "threading": {"Thread": anything},
-        "queue": {"Queue": anything},
+        "threading": open_ended,
+        "queue": open_ended,
         "pickle": {"PicklingError": _Missing},
-        "logging": {"getLogger": anything},
+        "logging": open_ended,
         "functools": {"wraps": unchanged},
         "importlib.metadata": {"PackageNotFoundError": _Missing, "version": lambda _: "unknown"},
-        "typing": dict.fromkeys(("Any", "Callable", "Optional", "Sequence", "Tuple"), anything),
+        "typing": {"TYPE_CHECKING": False, **open_ended},
     }
-    contents["typing"]["TYPE_CHECKING"] = False
     made = {}
     for name, content in contents.items():
         if name not in sys.modules or name == "trio":

@@ -34,14 +34,16 @@ class Node:
     """One inode. Fields of directories are empty in files and the reverse."""
 
     __slots__ = (
-        "attr", "extra_links", "fds", "fresh", "gone", "handles", "ino", "keep", "key", "kids", "kind", "layer",
-        "links", "lookups", "lower", "misses", "parked", "pinned", "stack", "version", "whiteout_files", "xattrs",
+        "attr", "extra_links", "fds", "fresh", "gone", "handles", "ino", "is_dir", "keep", "key", "kids", "kind",
+        "layer", "links", "lookups", "lower", "misses", "parked", "pinned", "stack", "version", "whiteout_files",
+        "xattrs",
     )  # fmt: skip
 
     def __init__(self, ino: int, key: int, kind: int, layer: int, attr: Attributes) -> None:
         self.ino = ino
         self.key = key
         self.kind = kind  # S_IFMT of the mode
+        self.is_dir = kind == stat.S_IFDIR
         self.layer = layer  # where its data is
         self.attr = attr  # the answer to the kernel, good while `fresh`
         self.fresh = False
@@ -70,10 +72,6 @@ class Node:
     def closed(self, handle: int) -> None:
         """Note that a descriptor is no longer open."""
         self.handles = [other for other in self.handles if other != handle] or ()
-
-    @property
-    def is_dir(self) -> bool:
-        return self.kind == stat.S_IFDIR
 
     def path(self) -> bytes:
         """Return a path from the root of the mount, for messages."""

@@ -162,9 +162,9 @@ class LookupOps(Core):
             os.close(fd)
 
     def _set_times(self, node: Node, attr: Any, fields: Any) -> None:
-        st = self.tree.stat(node)
-        atime = attr.st_atime_ns if fields.update_atime else st.st_atime_ns
-        mtime = attr.st_mtime_ns if fields.update_mtime else st.st_mtime_ns
+        # utimensat(2) sets both. A write does not change the time of access: the one we know is good enough then.
+        atime = attr.st_atime_ns if fields.update_atime else node.attr.st_atime_ns
+        mtime = attr.st_mtime_ns if fields.update_mtime else self.tree.stat(node).st_mtime_ns
         where, how = self.place(node)
         os.utime(where, ns=(atime, mtime), **how)
 

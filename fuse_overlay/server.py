@@ -185,21 +185,19 @@ class Server:
 
     def _wait(self, fd: int) -> None:
         """Return when a request is there. Raises: binding.Ended"""
-        tree = self._tree
-        if len(tree._open_dirs) > tree.max_open_dirs:
-            tree.trim()
+        if self._tree.crowded:
+            self._tree.trim()
         if fd != self._fuse:
             self._fuse = fd
             self._poll.register(fd, select.POLLIN)
         while True:
             ready = self._poll.poll(IDLE_BEFORE_END_MS if self._ending_since else None)
+            if len(ready) == 1 and ready[0][0] == fd and not self._ending_since:
+                return
             if self._ending_since and (not ready or time.monotonic() - self._ending_since > LONGEST_END_S):
                 raise binding.Ended
             for number, _ in ready:
-                if number == fd:
-                    if len(ready) == 1:
-                        return
-                else:
+                if number != fd:
                     self._end(number)
             if any(number == fd for number, _ in ready):
                 return

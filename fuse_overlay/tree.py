@@ -52,6 +52,7 @@ class Tree:
         top = min(layers)
         self.table = NodeTable(layers[top].device, make_attr, self._close_all)
         self.max_open_dirs = max_open_dirs
+        self.crowded = False  # `trim` has something to do
         self._open_dirs: dict[int, tuple[Node, int]] = {}  # descriptor -> whose, oldest first
         self.adopt: Callable[[Node, Node, bytes], None] = lambda node, parent, name: None
         self._here = -1  # the descriptor that is our working directory
@@ -99,9 +100,11 @@ class Tree:
         """Keep *fd* as the directory *node* in *layer*."""
         node.fds[layer] = fd
         self._open_dirs[fd] = (node, layer)
+        self.crowded = len(self._open_dirs) > self.max_open_dirs
 
     def trim(self) -> None:
         """Close the oldest directories when too many are open. Only between requests: handlers hold numbers."""
+        self.crowded = False
         if len(self._open_dirs) <= self.max_open_dirs:
             return
         for fd in list(self._open_dirs)[: self.max_open_dirs // 2]:
@@ -313,15 +316,19 @@ class Tree:
 
     def fill(self, node: Node, st: os.stat_result) -> None:
         """Set the answer to the kernel from stat values."""
-        merged = False
-        if node.is_dir:
-            merged = len(node.stack) > 1 if node.stack is not None else self._may_merge(node)
-        nlink = shown_nlink(
-            st.st_nlink, directory=node.is_dir, merged=merged, static=self.options.static_nlink, extra=node.extra_links
-        )
+        nlink = st.st_nlink
+        if node.is_dir or node.extra_links:
+            nlink = self._nlink(node, nlink)
         override = self.override(node) if self.overrides else None
         self.policy.fill(node.attr, st, nlink, override)
         node.fresh = True
+
+    def _nlink(self, node: Node, on_disk: int) -> int:
+        merged = False
+        if node.is_dir:
+            merged = len(node.stack) > 1 if node.stack is not None else self._may_merge(node)
+        static = self.options.static_nlink
+        return shown_nlink(on_disk, directory=node.is_dir, merged=merged, static=static, extra=node.extra_links)
 
     def _may_merge(self, node: Node) -> bool:
         """Tell whether a directory that was not looked into may have parts in lower layers."""
