@@ -46,6 +46,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     driver = options.storage_driver or os.environ.get("ROOTLESS_STORAGE_DRIVER", "")
+
     def pull(wanted: RunOptions) -> None:
         from rootless.cli.progress import pull_in_child
 
