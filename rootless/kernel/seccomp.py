@@ -114,7 +114,7 @@ def oci_program(seccomp: Seccomp, cache_dir: str) -> SeccompProgram:
     asks = [at for at, rule in enumerate(seccomp.syscalls) if rule.action == notify]
     for at in asks:
         if "write" in seccomp.syscalls[at].names:
-            raise SpecError("SCMP_ACT_NOTIFY cannot be used for write: the listener's descriptor is sent with it",
+            raise SpecError("SCMP_ACT_NOTIFY cannot be used for the write syscall: what the agent gets is sent with it",
                             pointer=f"/linux/seccomp/syscalls/{at}/names")  # fmt: skip
     if asks:
         flags |= NEW_LISTENER

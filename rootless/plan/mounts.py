@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rootless.spec.runtime import Mount
 
 SKIP_MISSING = FLAGS["SKIP_MISSING"]
+ORDINARY = FLAGS["NOFOLLOW"] | FLAGS["STRICT"]
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
 LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
          ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))  # fmt: skip
@@ -107,9 +108,10 @@ def _new(kind: str, mount: Mount, options: MountOptions, target: bytes, facts: M
 
     read_only = mountopts.MOUNT_ATTR_RDONLY
     if kind == "proc":
-        return fresh(ELSE), outer("/proc", attrs)
+        # What reads /proc trusts it: a link of the image must not put it elsewhere (CVE-2019-19921).
+        return fresh(ELSE | ORDINARY), outer("/proc", attrs)
     if kind == "sysfs":
-        return fresh(ELSE), outer("/sys", attrs | read_only)
+        return fresh(ELSE | ORDINARY), outer("/sys", attrs | read_only)
     if kind == "mqueue":
         return fresh(ELSE), outer("/dev/mqueue", attrs, OPTIONAL)
     if kind in ("cgroup", "cgroup2"):

@@ -151,6 +151,10 @@ def _cpu(cpu: Cpu, writes: list[CgroupWrite], missing: list[str]) -> None:
     if cpu.shares and not cpu.idle:
         # An idle group has no weight of its own (EINVAL).
         writes.append(CgroupWrite("cpu.weight", str(cpu_weight(cpu.shares)), "cpu shares"))
+    if cpu.period is not None and cpu.period and not 1000 <= cpu.period <= 1000000:
+        raise SpecError(
+            f"invalid argument: {cpu.period} is not between 1000 and 1000000", pointer="/linux/resources/cpu/period"
+        )
     if cpu.quota or cpu.period:
         quota = str(cpu.quota) if cpu.quota is not None and cpu.quota > 0 else "max"
         writes.append(CgroupWrite("cpu.max", f"{quota} {cpu.period or 100000}", "cpu quota"))

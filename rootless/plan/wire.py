@@ -105,9 +105,9 @@ FLAGS = {
     "NO_PIVOT": 32,
     "COPYUP": 64,  # MOUNT of a tmpfs: copy what the target held into it
     "SKIP_MISSING": 128,  # a source or target that does not exist is no failure
-    "NOFOLLOW": 256,  # BIND: the source itself, even where it is a link
+    "NOFOLLOW": 256,  # BIND: the source itself, even where it is a link; MOUNT: not on a link (ELOOP)
     "TARGET_NOFOLLOW": 512,  # BIND: on the target itself, even where it is a link
-    "STRICT": 1024,  # with ELSE: EINVAL (a wrong option) is an ERROR all the same
+    "STRICT": 1024,  # with ELSE: EINVAL (a wrong option) and ELOOP are an ERROR all the same
     "COPY_LINK": 2048,  # BIND: a source that is a link is made again as a link
     "JOINED": 4096,  # CONSOLE of an exec: leave /dev/console alone
 }

@@ -87,6 +87,8 @@ class Handshake:
             return hook_error(op.why, message.a, reason)
         if op is not None and op.kind == "CWD":
             return WorkdirError(f"{self._what(message.op)}: {reason}", message.a)
+        if op is not None and op.kind == "MOUNT" and message.a == ELOOP:
+            reason = "must be mounted on ordinary directory"
         return LaunchError(f"{self._what(message.op)}: {reason}")
 
 

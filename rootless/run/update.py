@@ -5,7 +5,7 @@ Source: runc's update; runtime-spec config-linux.md#control-groups
 
 from __future__ import annotations
 
-from rootless.errors import NotSupported, SpecError
+from rootless.errors import NotSupported
 from rootless.plan.resources import plan_resources
 from rootless.run.cgroups.driver import open_cgroup
 from rootless.run.pause import observe
@@ -25,9 +25,6 @@ def update(root: str, now: ContainerState, resources: Resources) -> tuple[str, .
     """
     life.advance(observe(root, now), life.VERB_UPDATE)
     plan = plan_resources(resources)
-    cpu = resources.cpu
-    if cpu is not None and cpu.period and not 1000 <= cpu.period <= 1000000:
-        raise SpecError(f"invalid argument: {cpu.period} is not between 1000 and 1000000", pointer="/cpu/period")
     cgroup = open_cgroup(now.cgroup)
     if now.cgroup.driver == "systemd":
         from rootless.run.cgroups.systemd import set_properties

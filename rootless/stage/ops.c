@@ -327,9 +327,13 @@ static int mount_new(struct stage *st, const struct op *op)
 	char path[64], options[4096];
 	const char *data = arg(op, 3);
 	int tmpfs = !strcmp(arg(op, 2), "tmpfs"), r = 0, top;
-	int target = open_in_root(st->root, arg(op, 1), O_PATH, 0);
+	int target = open_in_root(st->root, arg(op, 1), O_PATH | (op->flags & OPF_NOFOLLOW ? O_NOFOLLOW : 0), 0);
 	struct stat was;
 
+	if (target >= 0 && op->flags & OPF_NOFOLLOW && fstat(target, &was) == 0 && S_ISLNK(was.st_mode)) {
+		close(target);
+		return -ELOOP;
+	}
 	if (target >= 0 && tmpfs && !strstr(data, "mode=") && fstat(target, &was) == 0) {
 		/* A tmpfs over a directory that is there keeps its mode (tmpfs's own default is 1777). */
 		r = snprintf(options, sizeof options, "%s%smode=%o", data, *data ? "," : "", was.st_mode & 07777);

@@ -343,7 +343,7 @@ int main(int argc, char **argv)
 			}
 			continue;
 		}
-		if (!(op->flags & (OPF_OPTIONAL | OPF_ELSE)) || (r == -EINVAL && op->flags & OPF_STRICT)) fail(-r);
+		if (!(op->flags & (OPF_OPTIONAL | OPF_ELSE)) || ((r == -EINVAL || r == -ELOOP) && op->flags & OPF_STRICT)) fail(-r);
 		send_message(MSG_WARN, -r, 0, -1);
 	}
 	return 125;

@@ -98,11 +98,11 @@ def test_a_dangling_link_is_followed_inside(oci: Runtime, tmp_path: Path) -> Non
     assert oci.run(config).out == "here"
 
 
-def test_proc_as_a_link_is_refused_or_contained(oci: Runtime) -> None:
+def test_proc_as_a_link_is_refused(oci: Runtime) -> None:
     os.rmdir(oci.rootfs / "proc")
     (oci.rootfs / "proc").symlink_to("/tmp")
     done = oci.run(configuration("readlink", "/proc/self"))
-    assert done.status != 0 or done.out.strip() == "1"
+    assert done.status != 0 and not done.out
 
 
 def test_masked_and_read_only_paths(oci: Runtime) -> None:
