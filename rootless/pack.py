@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+    Identity = tuple[int, int, int]
     Index = dict[str, tuple[bool, int, int, int, int]]
 
 MAGIC = b"rootless pack 1\n"
@@ -38,25 +39,29 @@ def install(root: str) -> None:
     """Import the modules below *root* from its pack from now on, if there is one."""
     path = pack_path(root)
     start = len(MAGIC) + 4
-    head = _read(path, 0, FIRST_READ_BYTES)
+    head, identity = _read(path, 0, FIRST_READ_BYTES)
     if head[: len(MAGIC)] != MAGIC:
         return
     end = start + int.from_bytes(head[len(MAGIC) : start], "little")
     if len(head) < end:
-        head = _read(path, 0, end)
-    sys.meta_path.insert(0, Pack(root, path, marshal.loads(head[start:end]), end))
+        head, identity = _read(path, 0, end)
+    sys.meta_path.insert(0, Pack(root, path, identity, marshal.loads(head[start:end]), end))
 
 
 class Pack:
     """Finder and loader of what the index lists."""
 
-    def __init__(self, root: str, path: str, index: Index, base: int) -> None:
-        self.root, self.path, self.index, self.base = root, path, index, base
+    def __init__(self, root: str, path: str, identity: Identity, index: Index, base: int) -> None:
+        self.root, self.path, self.identity, self.index, self.base = root, path, identity, index, base
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of module *name*; None, for the other finders, where it is not here or has changed."""
+        """Return the spec of module *name*; None, for the other finders, where it is not here or has changed.
+
+        The file is opened each time: a descriptor that stays would take a number which the caller may have meant for
+        the container (--preserve-fds). So it may be another one by now, of a newer version: then it is left alone.
+        """
         entry = self.index.get(name)
         if entry is None:
             return None
@@ -69,7 +74,10 @@ class Pack:
                 return None
             if now.st_mtime_ns != entry[3] or now.st_size != entry[4]:
                 return None
-        spec = ModuleSpec(name, self, origin=origin, is_package=entry[0])  # type: ignore[arg-type]
+        code, identity = _read(self.path, self.base + entry[1], entry[2])
+        if identity != self.identity:
+            return None
+        spec = ModuleSpec(name, self, loader_state=code, origin=origin, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True
         if entry[0]:
             spec.submodule_search_locations = [place]
@@ -80,26 +88,26 @@ class Pack:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the code of *module* in it.
-
-        The file is opened each time: a descriptor that stays would take a number which the caller may have meant for
-        the container (--preserve-fds).
-        """
-        _, at, size, _, _ = self.index[module.__name__]
-        code = marshal.loads(_read(self.path, self.base + at, size))
+        """Run the code of *module* in it."""
+        spec = module.__spec__
+        if spec is None:
+            raise ImportError(f"{module.__name__} has no spec")
+        code = marshal.loads(spec.loader_state)
+        spec.loader_state = None
         origin = module.__file__ or ""
         if code.co_filename != origin:  # it was compiled elsewhere: tracebacks name the file that is here
             _imp._fix_co_filename(code, origin)  # type: ignore[attr-defined]
         exec(code, module.__dict__)
 
 
-def _read(path: str, at: int, size: int) -> bytes:
-    """Return *size* bytes of the file at *path*, less where it ends; nothing where it cannot be read."""
+def _read(path: str, at: int, size: int) -> tuple[bytes, Identity]:
+    """Return *size* bytes of the file at *path* and which file that is; no bytes where it cannot be read."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
-        return b""
+        return b"", (0, 0, 0)
     try:
-        return posix.pread(fd, size, at)
+        about = posix.fstat(fd)
+        return posix.pread(fd, size, at), (about.st_ino, about.st_mtime_ns, about.st_size)
     finally:
         posix.close(fd)

@@ -90,6 +90,20 @@ def test_a_pack_that_moved_names_the_files_that_are_here(builder: ModuleType, tr
     assert str(caught.traceback[-1].path) == str(moved / "packed_example/inner.py")
 
 
+def test_a_pack_that_is_replaced_meanwhile_is_left_alone(builder: ModuleType, tree: Path) -> None:
+    """The offsets of one version never read the code of another."""
+    write(builder, tree, checked=False)
+    pack.install(str(tree))
+    first = importlib.import_module("packed_example")
+    (tree / "packed_example/__init__.py").write_text("# longer\n" * 50)
+    path = Path(pack.pack_path(str(tree)))
+    path.rename(path.with_suffix(".old"))
+    write(builder, tree, checked=False)
+    assert importlib.import_module("packed_example.inner").VALUE == 1
+    assert type(first.__spec__.loader) is pack.Pack
+    assert type(sys.modules["packed_example.inner"].__spec__.loader) is not pack.Pack
+
+
 @pytest.mark.parametrize("data", [b"", b"something else entirely", None])
 def test_no_pack_is_no_fault(tree: Path, data: bytes | None) -> None:
     """Without a pack, or with a file that is none, nothing changes."""
