@@ -100,8 +100,8 @@ def test_a_pack_that_is_replaced_meanwhile_is_left_alone(builder: ModuleType, tr
     path.rename(path.with_suffix(".old"))
     write(builder, tree, checked=False)
     assert importlib.import_module("packed_example.inner").VALUE == 1
-    assert type(first.__spec__.loader) is pack.Pack
-    assert type(sys.modules["packed_example.inner"].__spec__.loader) is not pack.Pack
+    assert isinstance(first.__loader__, pack.Pack)
+    assert not isinstance(sys.modules["packed_example.inner"].__loader__, pack.Pack)
 
 
 @pytest.mark.parametrize("data", [b"", b"something else entirely", None])
