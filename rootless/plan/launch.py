@@ -216,7 +216,8 @@ def _root(spec: Spec, linux: Linux, context: LaunchContext) -> list[Op]:
     slots = tuple(
         [(name[6:], context.first_slot + i) for i, name in enumerate(context.slots) if name.startswith("mount:")]
     )
-    now, later = mount_ops(spec.mounts, MountFacts(context.bundle, slots, context.tty_gid, context.cgroup_path))
+    facts = MountFacts(context.bundle, slots, context.tty_gid, context.cgroup_path, context.root_path)
+    now, later = mount_ops(spec.mounts, facts)
     ops += now
     ops += dev_ops(spec.mounts, tuple([d.path for d in linux.devices]))
     if spec.process is not None and context.cwd_make and spec.process.cwd not in ("", "/"):

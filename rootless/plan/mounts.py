@@ -32,13 +32,15 @@ class MountFacts:
 
     Shape: *bundle* is the directory that relative sources start from; *slots* gives the stage's descriptor of a
            mount that was prepared outside, by destination; *tty_gid* says whether gid 5 exists inside;
-           *cgroup_path* is the container's own cgroup where it has one, to be shown in place of a fresh cgroup2
+           *cgroup_path* is the container's own cgroup where it has one, to be shown in place of a fresh cgroup2;
+           *root_path* is the root on the host: a source in it means what the container has there by then
     """
 
     bundle: str = "/"
     slots: tuple[tuple[str, int], ...] = ()
     tty_gid: bool = True
     cgroup_path: str = "/sys/fs/cgroup"
+    root_path: str = ""
 
 
 def encoded(text: str) -> bytes:
@@ -56,7 +58,7 @@ def mount_ops(mounts: tuple[Mount, ...], facts: MountFacts) -> tuple[tuple[Op, .
     slots = dict(facts.slots)
     for mount in mounts:
         options = mountopts.parse(mount.options)
-        target = encoded(mount.destination)
+        target = encoded(_inside(mount.destination, facts))
         kind = "bind" if options.bind or mount.type == "bind" else mount.type or "none"
         if mount.destination in slots:
             attrs = mountopts.attributes(options.flags)
@@ -76,6 +78,13 @@ def mount_ops(mounts: tuple[Mount, ...], facts: MountFacts) -> tuple[tuple[Op, .
     return tuple(now), tuple(later)
 
 
+def _inside(path: str, facts: MountFacts) -> str:
+    """Return what *path* is called in the container, if it is the host's name of something in the root."""
+    if facts.root_path and f"{path}/".startswith(f"{facts.root_path}/"):
+        return path[len(facts.root_path) :] or "/"
+    return path
+
+
 def _bind(mount: Mount, options: MountOptions, target: bytes, facts: MountFacts) -> Op:
     source = mount.source or ""
     if not source.startswith("/"):
@@ -89,8 +98,11 @@ def _bind(mount: Mount, options: MountOptions, target: bytes, facts: MountFacts)
         flags |= FLAGS["NOFOLLOW"]
     if options.dest_nofollow:
         flags |= FLAGS["TARGET_NOFOLLOW"]
+    shown, source = source, _inside(source, facts)
+    if source != shown:
+        flags |= FLAGS["SOURCE_IN_ROOT"]
     return Op("BIND", flags, a=mountopts.attributes(options.flags),
-              s=(encoded(source), target), why=f"bind {source} on {mount.destination}")  # fmt: skip
+              s=(encoded(source), target), why=f"bind {shown} on {mount.destination}")  # fmt: skip
 
 
 def _new(kind: str, mount: Mount, options: MountOptions, target: bytes, facts: MountFacts) -> tuple[Op, ...]:

@@ -251,9 +251,13 @@ static int bind_tree(struct stage *st, const struct op *op)
 	int tree, r;
 
 	if (op->flags & OPF_COPY_LINK && (r = copy_link(st, arg(op, 0), arg(op, 1))) != -EINVAL) return r;
-	if (op->fd >= 0)
+	if (op->fd >= 0) {
 		tree = clone_tree(op->fd, "", rec != 0);
-	else
+	} else if (op->flags & OPF_SOURCE_IN_ROOT) {
+		if ((r = open_in_root(st->root, arg(op, 0), O_PATH, 0)) < 0) return r;
+		tree = clone_tree(r, "", rec != 0);
+		close(r);
+	} else
 		tree = clone_tree_flags(AT_FDCWD, arg(op, 0), rec != 0, op->flags & OPF_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
 	if (tree < 0) return tree;
 	/* Only a bind that asked for it (rro and friends) changes the mounts below. */

@@ -69,6 +69,7 @@ enum op_flag {
 	OPF_TARGET_NOFOLLOW = 512,
 	OPF_STRICT = 1024,
 	OPF_COPY_LINK = 2048,
+	OPF_SOURCE_IN_ROOT = 8192,
 	OPF_JOINED = 4096,
 };
 enum message_kind {
