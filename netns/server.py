@@ -48,6 +48,7 @@ def serve(control: Fd) -> int:
     try:
         return _serve(control, stop)
     except RootlessError as error:
+        posix.write(2, f"{error}\n".encode())  # after "ready" nobody waits for a message
         _send(control, wire.encode_error(error))
         return error.code
 
@@ -69,8 +70,9 @@ def _serve(control: Fd, stop: Fd) -> int:
     device, ipv6 = join(received[0], config)
     for fd in received:
         fd.close()
-    sandbox.shut_in()
+    # Told before we shut ourselves in, so that the container need not wait for that: no frame is looked at until then.
     _send(control, wire.encode_ready(describe(replace(config, ipv6=ipv6), stack.ports)))
+    sandbox.shut_in()
     carry(stack, device, {control: lambda: _answer(control, stack), stop: stop_here})
     return 0
 

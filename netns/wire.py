@@ -4,8 +4,9 @@ Shape, one JSON object a message (SEQPACKET; C is who started the process P):
 
     C -> P   {"config": {...}}              fields of NetConfig, as soon as P is spawned
              (P binds the ports now: one that is taken is known while the container is still being made)
-    C -> P   {"netns": true} + descriptor   the container's network namespace
-    P -> C   {"ready": {...}}               fields of Ready; the network is up
+    C -> P   {"netns": true} + descriptors  the container's network namespace; then the user namespace that owns it,
+                                            where C has entered one since it started P
+    P -> C   {"ready": {...}}               fields of Ready; the network is up. P shuts itself in, then carries frames
     P -> C   {"error": "...", "hint": ..., "code": 125, "kind": "error|unsupported"}   at any moment before; P ends
     EOF from C                              P ends
 

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,9 @@ from netns.driver import choose
 from netns.drv_private import ask
 from netns.wire import COUNTS, decode_port, encode_forward, encode_unforward
 from rootless.errors import PeerGone, RootlessError
-from tests.net.world import HOST4, World, exchange, kill, new_netns, wait_dead
+from rootless.kernel import namespaces
+from rootless.kernel.fds import open_fd
+from tests.net.world import HOST4, World, bound, exchange, kill, new_netns, wait_dead
 
 InWorld = Callable[..., Any]
 InUserns = Callable[..., Any]
@@ -225,6 +228,29 @@ def test_a_sandbox_that_fails_ends_it(in_world: InWorld) -> None:
             assert select.select([pidfd], [], [], 10)[0] == [pidfd]
             assert stack.attachment.last_words() == "unshare: no space left on device\n"
             assert wait_dead(stack.pid) == 125
+
+    in_world(body)
+
+
+def test_user_namespace_made_after_the_process(in_world: InWorld) -> None:
+    """Who enters a user namespace between prepare and attach hands that over too; the sockets stay outside."""
+
+    def body(world: World) -> None:
+        outside = bound(HOST4, 0, socket.SOCK_STREAM)
+        outside.listen()
+        pending = choose(NetConfig()).prepare(NetConfig())
+        namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text("0 0 1")
+        Path("/proc/self/gid_map").write_text("0 0 1")
+        with open_fd("/proc/self/ns/net", os.O_RDONLY) as own:
+            pending.attach(own)
+        attachment = pending.wait_ready(20_000)
+        with outside, socket.create_connection(outside.getsockname(), 10):
+            client, peer = outside.accept()
+            assert peer[0] == HOST4
+            client.close()
+        conformance.reap(attachment)
 
     in_world(body)
 

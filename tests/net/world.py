@@ -67,11 +67,10 @@ class World:
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
         self.resolv_conf = Path(directory) / "resolv.conf"
         self.resolv_conf.write_text(f"nameserver {self.resolver}\n")
+        # Never unmounted: the mount namespace goes with the test.
         mounts.mount(str(self.resolv_conf), os.path.realpath("/etc/resolv.conf"), "", mounts.MS_BIND)
-        self._stack.callback(mounts.umount2, os.path.realpath("/etc/resolv.conf"), mounts.MNT_DETACH)
         if not self.tun:
             mounts.mount("tmpfs", "/dev/net", "tmpfs")
-            self._stack.callback(mounts.umount2, "/dev/net", mounts.MNT_DETACH)
         self.netns = self._stack.enter_context(new_netns())
         return self
 
