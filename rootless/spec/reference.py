@@ -103,6 +103,8 @@ def familiar(reference: ImageReference) -> str:
         name = reference.path
         if name.startswith(LIBRARY + "/") and name.count("/") == 1:
             name = name[len(LIBRARY) + 1 :]
+        if name in _TRANSPORTS:  # `oci:latest` would mean something else
+            name = reference.path
     tag = f":{reference.tag}" if reference.tag is not None else ""
     return f"{name}{tag}" if reference.digest is None else f"{name}{tag}@{reference.digest}"
 

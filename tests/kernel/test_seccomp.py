@@ -137,7 +137,8 @@ def test_a_listener(tmp_path: Path) -> None:
     spec = Seccomp(default_action="SCMP_ACT_ALLOW", listener_path="/run/agent.sock", listener_metadata="m",
                    syscalls=(SeccompRule(("mknod",), "SCMP_ACT_NOTIFY"),))  # fmt: skip
     made = oci_program(spec, str(tmp_path))
-    assert made.flags == NEW_LISTENER == lib.SECCOMP_FILTER_FLAG_NEW_LISTENER and made.notifies
+    assert NEW_LISTENER == lib.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    assert made.flags == NEW_LISTENER | lib.SECCOMP_FILTER_FLAG_SPEC_ALLOW and made.notifies
     assert (made.listener_path, made.listener_metadata) == ("/run/agent.sock", "m")
 
 
