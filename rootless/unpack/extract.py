@@ -15,15 +15,15 @@ import errno
 import os
 import stat
 
-from rootless.errors import KernelError
 from rootless.kernel.fds import Fd, open_fd
 from rootless.proto import changeset, tar
 from rootless.proto.changeset import Hardlink, LayerOp, MkDir, Mknod, Opaque, PutFile, Symlink, Whiteout
 from rootless.store import merged, trees
 from rootless.store.layers import FORM_DEVICE, FORM_OPAQUE, FORM_XATTR
 from rootless.unpack import ownership
-from rootless.unpack._extract import ffi, lib
+from rootless.unpack._extract import lib
 from rootless.unpack.places import Places
+from rootless.unpack.smallfiles import FILE_MAX_BYTES, SmallFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     Xattrs = tuple[tuple[bytes, bytes], ...]
 
 _DEFAULT_ACL = b"system.posix_acl_default"
+_TRASH = b".wh..wh.replaced-%d"
+"""No entry can have such a name."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _BEHIND_BYTES = 8 << 20
 _BEHIND_MIN_BYTES = 1 << 18
 _TIME_MAX = (1 << 63) - 1
-_STEPS = ("open", "write", "fchown", "fchmod", "futimens")
-_STEP_OWNER = 2
 
 
 class Extractor:
@@ -48,7 +48,8 @@ class Extractor:
     """
 
     def __init__(self, root: Fd, owners: Owners) -> None:
-        self.places = Places(root)
+        self.small = SmallFiles(self._put_again, self._batch_done)
+        self.places = Places(root, self.small.flush)
         self.owners = owners
         self.entries = 0
         self.size_bytes = 0
@@ -60,17 +61,22 @@ class Extractor:
         self.directories: dict[int, tuple[changeset.Path, int, Xattrs]] = {}
         """Inode -> (path, mtime, default ACL) of directories that entries have brought."""
         self._device_whiteouts = True
+        self._trash: list[bytes] = []
         self._xattr_parents: set[int] = set()
         self._file: LayerOp | None = None  # a PutFile whose content is awaited
         self._out: Fd | None = None  # open when the content comes in pieces
         self._unwritten = 0  # bytes of the open file that the disk has not been told about
-        self._step = ffi.new("int *")
 
     def close(self) -> None:
         """Close everything."""
         if self._out is not None:
             self._out.close()
+        self.small.close()
+        self.places.batches_done = _TIME_MAX  # nothing is made any more
         self.places.close()
+
+    def _batch_done(self, serial: int) -> None:
+        self.places.batches_done = serial
 
     def apply(self, op: LayerOp) -> None:
         """Carry out one change.
@@ -129,44 +135,49 @@ class Extractor:
         self._unwritten = 0
 
     def end(self) -> None:
-        """Say that the archive is complete."""
+        """Say that the archive is complete: everything is on disk then."""
         if self._file is not None:
             self._end_file()
+        self.small.flush()
+        for name in self._trash:
+            trees.remove_at(self.places.root.fd, os.fsdecode(name))
+        self._trash.clear()
 
     # ---- files
 
     def _put(self, op: LayerOp, content: bytes | memoryview) -> None:
         """Make a file whose whole content is here."""
         header = op.header
-        uid, gid, mode = header.uid, header.gid, header.mode & 0o7777
-        if op.xattrs or header.sparse is not None or not self.owners.fits(uid, gid):
+        if op.xattrs or header.sparse is not None or not self.owners.fits(header.uid, header.gid):
             self._put_slowly(op, content)
             return
-        seconds, nanoseconds = divmod(_bounded(header.mtime_ns), 1_000_000_000)
-        name, size = op.path[-1], len(content)
-        pointer = ffi.from_buffer(content)
-        step = self._step
-        place = self.places.parent(op.path)
-        result = lib.rl_put_file(place.fd.fileno(), name, mode, uid, gid, seconds, nanoseconds, pointer, size, step)
-        if result == -errno.EEXIST and step[0] == 0:
-            self._clear(op.path)
-            place = self.places.parent(op.path)
-            result = lib.rl_put_file(place.fd.fileno(), name, mode, uid, gid, seconds, nanoseconds, pointer, size, step)
-        if result < 0:
-            if step[0] == _STEP_OWNER and -result in ownership.UNPLACED:
-                self._put_slowly(op, content)
-                return
-            raise KernelError(_STEPS[step[0]], -result)
-        self.size_bytes += size
+        place = self._place(op)
+        if len(content) > FILE_MAX_BYTES or (place.inode, op.path[-1]) in self.places.passages:
+            self._put_slowly(op, content)
+            return
+        self.small.add(place, op, content, _bounded(header.mtime_ns))
+        self.size_bytes += len(content)
 
     def _put_slowly(self, op: LayerOp, content: bytes | memoryview) -> None:
-        """As `_put`, for what needs more than the C loop knows."""
-        self._file, self._out = op, self._create(op)
-        self._write(self._out, 0, memoryview(content))
-        self._end_file()
+        """As `_put`, at once, for what needs more than the C loop knows."""
+        out = self._create(op)
+        self._write(out, 0, memoryview(content))
+        self._complete(op, out)
+
+    def _put_again(self, op: LayerOp, content: bytes | memoryview) -> None:
+        self.size_bytes -= len(content)
+        self._put_slowly(op, content)
+
+    def _place(self, op: LayerOp) -> Place:
+        """Return the directory for *op*, with nothing of its name still waiting to be made."""
+        place = self.places.parent(op.path)
+        if self.small.waits(place, op.path[-1]):
+            self.small.flush()
+            place = self.places.parent(op.path)
+        return place
 
     def _create(self, op: LayerOp) -> Fd:
-        place = self.places.parent(op.path)
+        place = self._place(op)
         try:
             return open_fd(op.path[-1], _CREATE, 0o600, dir_fd=place.fd)
         except OSError as error:
@@ -179,9 +190,11 @@ class Extractor:
         op, self._file = self._file, None
         out, self._out = self._out, None
         assert op is not None
+        self._complete(op, out or self._create(op))  # a sparse file may have no data at all
+
+    def _complete(self, op: LayerOp, out: Fd) -> None:
+        """Give a file that has its content everything else."""
         header = op.header
-        if out is None:  # a sparse file without any data
-            out = self._create(op)
         with out:
             number = out.fileno()
             if header.sparse is not None:
@@ -237,8 +250,9 @@ class Extractor:
             self._dress(number, op, directory=True)
             self._remember(self.places.root.inode, op)
             return
-        place = self.places.parent(op.path)
+        place = self._place(op)
         name = op.path[-1]
+        self.places.passages.add((place.inode, name))
         hidden = False
         try:
             os.mkdir(name, 0o700, dir_fd=place.fd.fileno())
@@ -262,13 +276,14 @@ class Extractor:
     def _symlink(self, op: LayerOp) -> None:
         header = op.header
         name = op.path[-1]
-        place = self.places.parent(op.path)
+        place = self._place(op)
         try:
             os.symlink(header.linkname, name, dir_fd=place.fd.fileno())
         except FileExistsError:
             self._clear(op.path)
             place = self.places.parent(op.path)
             os.symlink(header.linkname, name, dir_fd=place.fd.fileno())
+        self.places.passages.add((place.inode, name))
         self._own_by_name(place, op)
 
     def _own_by_name(self, place: Place, op: LayerOp) -> None:
@@ -291,6 +306,7 @@ class Extractor:
 
     def hardlink(self, op: Hardlink) -> bool:
         """Make another name for a file of this layer; False if it is a lower layer's and has to wait."""
+        self.small.flush()
         source = self.places.existing(op.target[:-1])
         if source is None or (source.inode, op.target[-1]) in self.places.whiteouts:
             self.deferred.append(op)
@@ -321,7 +337,7 @@ class Extractor:
             if not (0 <= header.devmajor < 1 << 12 and 0 <= header.devminor < 1 << 20):
                 raise tar.TarError(f"{changeset.shown(header.name)}: an impossible device number")
             device = os.makedev(header.devmajor, header.devminor)
-        place = self.places.parent(op.path)
+        place = self._place(op)
         if merged.status(place.fd, name) is not None:
             self._clear(op.path)
             place = self.places.parent(op.path)
@@ -338,7 +354,7 @@ class Extractor:
     # ---- what is gone
 
     def _whiteout(self, op: LayerOp) -> None:
-        place = self.places.parent(op.path)
+        place = self._place(op)
         name = op.path[-1]
         info = merged.status(place.fd, name)
         if (place.inode, name) in self.places.whiteouts:
@@ -374,13 +390,17 @@ class Extractor:
 
     def _clear(self, path: changeset.Path) -> bool:
         """Remove what an earlier entry of this layer has put at *path*; True if it was a whiteout."""
+        self.small.flush()
         place = self.places.parent(path)
         name = path[-1]
         info = merged.status(place.fd, name)
         if info is None:
             return False
         if stat.S_ISDIR(info.st_mode):
-            trees.remove_at(place.fd, os.fsdecode(name))
+            # Deleted at the end: what is remembered of directories by inode must not meet another with the same number.
+            trash = _TRASH % len(self._trash)
+            os.rename(name, trash, src_dir_fd=place.fd.fileno(), dst_dir_fd=self.places.root.fd.fileno())
+            self._trash.append(trash)
             self.places.forget()
             return False
         os.unlink(name, dir_fd=place.fd.fileno())
@@ -394,6 +414,7 @@ def link(places: Places, target: changeset.Path, path: changeset.Path) -> None:
     """Give the file *target* of this layer the name *path* too."""
     with places.directory(target[:-1]).fd.dup() as source:
         place = places.parent(path)
+        places.passages.add((place.inode, path[-1]))  # it may be another name for a link
         os.link(target[-1], path[-1], src_dir_fd=source.fileno(), dst_dir_fd=place.fd.fileno(), follow_symlinks=False)
 
 

@@ -93,12 +93,12 @@ def _drop_useless_whiteouts(layer: Extractor, lower: Merged) -> None:
 
 def _adopt(layer: Extractor, lower: Merged, copier: TreeCopier) -> None:
     places = layer.places
-    for path in sorted(places.implied.values()):
+    for inode, path in sorted(places.implied.items(), key=_by_place):
         below = lower.find(path)
         place = places.existing(path)
         if not path and below is None:
             os.fchmod(places.root.fd.fileno(), _ROOT_MODE)
-        if below is None or place is None or not stat.S_ISDIR(below.info.st_mode):
+        if below is None or place is None or place.inode != inode or not stat.S_ISDIR(below.info.st_mode):
             continue
         for fd in lower.directory(path):
             # The root's own name is "."; everything else is opened already as the topmost merged directory.
@@ -124,6 +124,10 @@ def _set_times(layer: Extractor) -> None:
 
 
 def _by_path(item: tuple[tuple[int, bytes], Path]) -> Path:
+    return item[1]
+
+
+def _by_place(item: tuple[int, Path]) -> Path:
     return item[1]
 
 

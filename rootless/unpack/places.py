@@ -18,6 +18,8 @@ from rootless.store import merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     Path = tuple[bytes, ...]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -26,13 +28,14 @@ _LINKS_MAX = 40
 
 
 class Place:
-    """An open directory of the layer."""
+    """An open directory of the layer; *batch* is the last batch of small files that needs its descriptor."""
 
-    __slots__ = ("fd", "inode")
+    __slots__ = ("batch", "fd", "inode")
 
     def __init__(self, fd: Fd, inode: int) -> None:
         self.fd = fd
         self.inode = inode
+        self.batch = 0
 
 
 class Places:
@@ -41,7 +44,14 @@ class Places:
     Owner: it owns the descriptors that it opens; `close` closes them, the root too
     """
 
-    def __init__(self, root: Fd) -> None:
+    def __init__(self, root: Fd, settle: Callable[[], None]) -> None:
+        """Call *settle* to have everything on disk: before a descriptor goes that is still needed, and before a
+        directory is made at a name that may be waiting to become a file."""
+        self._settle = settle
+        self.batches_done = 0
+        self.passages: set[tuple[int, bytes]] = set()
+        """(inode of the directory, name) of the directories and links made here: later entries may pass through them,
+        so what replaces one cannot wait."""
         self.root = Place(root, os.fstat(root.fileno()).st_ino)
         self.implied: dict[int, Path] = {self.root.inode: ()}
         """Inode -> real path of directories that no entry has brought yet."""
@@ -76,9 +86,15 @@ class Places:
 
     def forget(self) -> None:
         """Drop what is kept open: an entry has replaced a directory or a link, so paths may lead elsewhere now."""
-        for place in self._cache.values():
-            place.fd.close()
+        places = list(self._cache.values())
         self._cache.clear()
+        for place in places:
+            self._close(place)
+
+    def _close(self, place: Place) -> None:
+        if place.batch > self.batches_done:
+            self._settle()
+        place.fd.close()
 
     def close(self) -> None:
         """Close everything."""
@@ -91,7 +107,7 @@ class Places:
 
     def _keep(self, path: Path, fd: Fd) -> Place:
         if len(self._cache) >= _CACHED:
-            self._cache.pop(next(iter(self._cache))).fd.close()
+            self._close(self._cache.pop(next(iter(self._cache))))
         place = self._cache[path] = Place(fd, os.fstat(fd.fileno()).st_ino)
         return place
 
@@ -108,6 +124,7 @@ class Places:
 
         A link to something that only a lower layer has is followed here too: the directories that it names are made.
         """
+        self._settle()
         pending = list(reversed(path))
         walked: list[tuple[bytes, Fd]] = []
         links = 0
@@ -158,6 +175,8 @@ class Places:
             self.hide(fd)
         elif made:
             self.add_implied(real, fd)
+        if made:
+            self.passages.add((os.fstat(at).st_ino, part))
         return fd
 
     def hide(self, fd: Fd) -> None:

@@ -86,7 +86,9 @@ class Worker:
 
     def entry(self) -> str:
         """Return the name of the entry at work, for a message."""
-        return changeset.shown(self._header.name) if self._header is not None else ""
+        failed = self.layer.small.failed
+        header = failed.header if failed is not None else self._header
+        return changeset.shown(header.name) if header is not None else ""
 
     def read(self, blob: Fd, compression: str) -> None:
         """Carry out the whole archive.
