@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import capabilities, hygiene
@@ -29,6 +30,10 @@ def _audit(event: str, _arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_audit)
+
+# No database: the account that runs the tests may not write into the tree. No deadline: times are not tested.
+hypothesis.settings.register_profile("here", database=None, deadline=None)
+hypothesis.settings.load_profile("here")
 
 
 def tier(item: pytest.Item) -> str:

@@ -100,7 +100,8 @@ def test_a_pack_that_is_replaced_meanwhile_is_left_alone(builder: ModuleType, tr
     path.rename(path.with_suffix(".old"))
     write(builder, tree, checked=False)
     assert importlib.import_module("packed_example.inner").VALUE == 1
-    from_pack = {name for name, module in sys.modules.items() if isinstance(module.__loader__, pack.Pack)}
+    modules = list(sys.modules.items())
+    from_pack = {name for name, module in modules if isinstance(getattr(module, "__loader__", None), pack.Pack)}
     assert from_pack == {"packed_example"}
 
 
