@@ -7,6 +7,7 @@ import os
 import random
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def entries(source: random.Random) -> list[tuple[Header, bytes]]:
     return found
 
 
-def extracted(top: str, archive: list[tuple[Header, bytes]], *, at_once: bool) -> dict[str, object] | str:
+def extracted(top: str, archive: list[tuple[Header, bytes]], *, at_once: bool) -> dict[str, Any] | str:
     """Return the tree that *archive* makes, or the error; with *at_once* every file is made before the next entry."""
     os.mkdir(top, 0o755)
     layer = Extractor(open_fd(top, os.O_RDONLY | os.O_DIRECTORY), ownership.current())
@@ -104,7 +105,7 @@ def test_the_order_of_entries_is_kept(tmp_path: Path, seed: int) -> None:
 def test_many_directories_and_files(tmp_path: Path) -> None:
     """More directories than are kept open, more files than a batch holds, and back to the first ones."""
 
-    def body() -> dict[str, object] | str:
+    def body() -> dict[str, Any] | str:
         os.umask(0)
         archive = [(Header(b"d%d" % n, tar.DIRECTORY, 0o755), b"") for n in range(200)]
         for turn in range(6):
