@@ -113,9 +113,23 @@ pack_tree() {
         --exclude=./rootless/stage/stage.bin --exclude=./rootless/stage/enter -f - .
 }
 
+# system_python: the interpreter for .venv. Root's PATH may begin with one in root's home, which the account that runs the
+# tests could not reach: the system's own comes first, if it is new enough.
+system_python() {
+    local found
+    for found in ${PYTHON:+"$PYTHON"} /usr/bin/python3 python3; do
+        if "$found" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$found"
+            return
+        fi
+    done
+    echo python3
+}
+
 # make_venv product|dev: make or refresh .venv and build in place; `dev` adds what tests need.
 make_venv() {
-    local stamp=$venv/.rootless-installed state python=${PYTHON:-python3} extra
+    local stamp=$venv/.rootless-installed state python extra
+    python=$(system_python)
     local pip=("$venv/bin/python" -m pip --disable-pip-version-check -q install)
     command -v "$python" >/dev/null || die "there is no python3: apt-get install -y python3 python3-dev python3-venv gcc libc6-dev"
     state=$("$python" -V; sha256sum <"$root/pyproject.toml"; echo "$root"
