@@ -23,6 +23,11 @@ ORDINARY = FLAGS["NOFOLLOW"] | FLAGS["STRICT"]
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
 LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
          ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))  # fmt: skip
+PROC_FILES = frozenset(
+    [f"/proc/{n}" for n in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo",
+                            "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled")]
+)  # fmt: skip
+"""What may be mounted over in /proc: figures that lxcfs and the like adapt to the container."""
 _MS_BIND_ONLY = mountopts.MS_BIND | mountopts.MS_REC | mountopts.MS_REMOUNT
 
 
@@ -98,6 +103,8 @@ def _bind(mount: Mount, options: MountOptions, target: bytes, facts: MountFacts)
         flags |= FLAGS["NOFOLLOW"]
     if options.dest_nofollow:
         flags |= FLAGS["TARGET_NOFOLLOW"]
+    if mount.destination in PROC_FILES:
+        flags |= FLAGS["IN_PROC"]
     shown, source = source, _inside(source, facts)
     if source != shown:
         flags |= FLAGS["SOURCE_IN_ROOT"]

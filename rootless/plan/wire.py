@@ -110,6 +110,7 @@ FLAGS = {
     "STRICT": 1024,  # with ELSE: EINVAL (a wrong option) and ELOOP are an ERROR all the same
     "COPY_LINK": 2048,  # BIND: a source that is a link is made again as a link
     "SOURCE_IN_ROOT": 8192,  # BIND: s0 is a path in the new root
+    "IN_PROC": 16384,  # BIND: the target may be a file of /proc
     "JOINED": 4096,  # CONSOLE of an exec: leave /dev/console alone
 }
 MESSAGES: tuple[str, ...] = ("PID", "SYNC", "ACK", "CONSOLE", "SECCOMP_FD", "READY", "START", "WARN", "ERROR")

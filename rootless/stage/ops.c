@@ -14,8 +14,10 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 
 #ifndef MOVE_MOUNT_F_EMPTY_PATH
@@ -176,13 +178,22 @@ static int is_directory(int fd)
 	return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Attach the detached mount *tree* at *path*, which is made if missing; tree is closed. */
-static int attach_at(struct stage *st, int tree, const char *path, int nofollow)
+/* Is this below the root of a procfs? What is mounted there would lie to whoever trusts /proc (CVE-2019-16884). */
+static int in_proc(int fd)
 {
+	struct statfs fs;
+	struct stat st;
+	return fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC && fstat(fd, &st) == 0 && st.st_ino != 1;
+}
+
+/* Attach the detached mount *tree* at *path*, which is made if missing; tree is closed. */
+static int attach_at(struct stage *st, int tree, const char *path, uint32_t flags)
+{
+	int nofollow = (flags & OPF_TARGET_NOFOLLOW) != 0;
 	int target = make_target_deep(st->root, path, is_directory(tree), nofollow, 0), r = target;
 
 	if (target >= 0) {
-		r = attach(tree, target);
+		r = in_proc(target) && !(flags & OPF_IN_PROC) ? -EPERM : attach(tree, target);
 		close(target);
 	}
 	close(tree);
@@ -265,7 +276,7 @@ static int bind_tree(struct stage *st, const struct op *op)
 		close(tree);
 		return r;
 	}
-	return attach_at(st, tree, arg(op, 1), op->flags & OPF_TARGET_NOFOLLOW);
+	return attach_at(st, tree, arg(op, 1), op->flags);
 }
 
 /* Copy one regular file; *mode* may have setuid bits, which a write would clear: it is set last. */
@@ -553,7 +564,7 @@ int op_mounts(struct stage *st, const struct op *op)
 		return bind_tree(st, op);
 	case OP_ATTACH: {
 		int r = set_attrs(op->fd, op->a, op->b, op->c, op->flags & OPF_RECURSIVE ? AT_RECURSIVE : 0);
-		return r < 0 ? r : attach_at(st, op->fd, arg(op, 1), 0);
+		return r < 0 ? r : attach_at(st, op->fd, arg(op, 1), op->flags);
 	}
 	case OP_MKDIR:
 		return make_dir(st, op);

@@ -105,6 +105,17 @@ def test_proc_as_a_link_is_refused(oci: Runtime) -> None:
     assert done.status != 0 and not done.out
 
 
+def test_nothing_is_mounted_over_proc(oci: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "figures").write_text("adapted")
+    config = configuration("cat", "/proc/uptime")
+    config["mounts"].append(bind(tmp_path / "figures", "/proc/uptime"))
+    assert oci.run(config).out == "adapted"
+    config["mounts"].append(bind(tmp_path / "source", "/proc/self/attr"))
+    done = oci.run(config, name="c2")
+    assert done.status != 0 and not done.out
+
+
 def test_masked_and_read_only_paths(oci: Runtime) -> None:
     (oci.rootfs / "data/secret").write_text("secret")
     (oci.rootfs / "etc/fixed").write_text("fixed")
