@@ -120,11 +120,8 @@ def _create(call: Call) -> int:
 
 
 def _run(call: Call) -> int:
-    from rootless.run.console import Copier, clear_newlines
     from rootless.run.container import create_container
-    from rootless.run.delete import finish
     from rootless.run.foreground import Waiter
-    from rootless.run.notify import wait_ready
 
     detach = call.flags.flag("detach")
     request = _request(call, waits=False)
@@ -137,6 +134,8 @@ def _run(call: Call) -> int:
     container = create_container(request)
     call.warn(container.created.warnings)
     if container.created.console is not None:
+        from rootless.run.console import clear_newlines
+
         clear_newlines(container.created.console)
     if container.listener is not None:
         # TSYNC is for the one thread that we are.
@@ -145,16 +144,24 @@ def _run(call: Call) -> int:
     try:
         container.start()
     except BaseException:
+        from rootless.run.delete import finish
+
         if container.created.console is not None:
+            from rootless.run.console import Copier
+
             Copier.drain_of(container.created.console)
         call.warn(finish(call.root, container.state))
         raise
     call.warn(container.created.warnings[before:])
     if waiter is None:
         if container.notify is not None:
+            from rootless.run.notify import wait_ready
+
             wait_ready(container.notify, request.notify_socket, container.created.pidfd, container.created.pid)
         container.close()
         return 0
+    from rootless.run.delete import finish
+
     status = waiter.wait(container.created, container.notify, request.notify_socket)
     container.close()
     if not call.flags.flag("keep"):
@@ -163,14 +170,14 @@ def _run(call: Call) -> int:
 
 
 def _start(call: Call) -> int:
-    from rootless.run.container import start_container
+    from rootless.run.start import start_container
 
-    start_container(call.root, call.load(), _saved(call), _notify_socket())
+    start_container(call.root, call.load(), _notify_socket())
     return 0
 
 
 def _saved(call: Call) -> Spec:
-    from rootless.run.delete import saved_spec
+    from rootless.run.start import saved_spec
 
     spec = saved_spec(call.root, call.id)
     if spec is None:
@@ -250,8 +257,8 @@ def _targets(call: Call) -> list[str]:
 
 
 def _kill(call: Call) -> int:
-    from rootless.run.delete import saved_spec
     from rootless.run.kill import kill, parse_signal
+    from rootless.run.start import saved_spec
 
     number = parse_signal(call.flags.args[1] if len(call.flags.args) > 1 else "SIGTERM")
     for name in _targets(call):

@@ -83,16 +83,13 @@ def clear_newlines(master: Fd) -> None:
 
 
 class RawTerminal:
-    """Our own terminal in raw mode while it shows the container's (*wanted*); `with` brings back what it was."""
+    """Our own terminal in raw mode while it shows the container's; `with` brings back what it was."""
 
-    def __init__(self, fd: int, wanted: bool = True) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._wanted = wanted
         self._before: list[Any] | None = None
 
     def __enter__(self) -> RawTerminal:
-        if not self._wanted:
-            return self
         try:
             before: list[Any] = termios.tcgetattr(self._fd)
         except termios.error:

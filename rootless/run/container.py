@@ -9,38 +9,31 @@ Source: runtime-spec runtime.md#lifecycle
 
 from __future__ import annotations
 
-import errno
 import os
 import posix
 
-from rootless.errors import KernelError, LaunchError, RootlessError, SpecError, UsageError
-from rootless.kernel.fds import Fd, open_fd, recv_fds, send_fds, write_all
+from rootless.errors import KernelError, SpecError, UsageError
+from rootless.kernel.fds import Fd, open_fd, write_all
 from rootless.kernel.undo import Undo
 from rootless.plan.launch import LaunchContext, LaunchPlan, plan_launch
-from rootless.plan.wire import MESSAGE_BYTES, Message, Op, decode_message, encode_message
-from rootless.run import console, hooks, identity, state
+from rootless.plan.wire import Op
+from rootless.run import identity, state
 from rootless.run.bundle import Bundle
 from rootless.run.cgroups.driver import CgroupRequest, make_cgroup
 from rootless.run.create import Created, create, hard_limits, listening_socket
-from rootless.run.handshake import execve_error, hook_error
 from rootless.run.home import with_home
-from rootless.run.listener import send_listener
-from rootless.run.notify import DIRECTORY, open_notify, wait_ready, with_notify
+from rootless.run.start import poststart
 from rootless.run.state import ContainerState
 from rootless.spec import state as life
-from rootless.spec.jsontext import dumps, loads
+from rootless.spec.jsontext import dumps
 from rootless.spec.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rootless.kernel.seccomp import SeccompProgram
-    from rootless.spec.linux import Seccomp
-    from rootless.spec.runtime import Hooks, Spec
+    from rootless.spec.runtime import Spec
 
 NS_SLOT = "ns:"
-_STRICT_SECCOMP = "run.oci.seccomp_fail_unknown_syscall"
 
 
 @record
@@ -85,7 +78,7 @@ class Container:
         Raises: ExecNotFound, ExecNotExecutable, LaunchError
         """
         try:
-            self.created.start(on_seccomp=lambda fd: send_listener(fd, self.listener, self.state))
+            self.created.start(on_seccomp=self._hand_over)
             self.state = replace(self.state, status=life.RUNNING)
             state.save(self.root, self.state)
             poststart(self.spec.hooks, self.state)
@@ -93,16 +86,15 @@ class Container:
             self.created.kill()
             raise
 
+    def _hand_over(self, notify: Fd) -> None:
+        from rootless.run.listener import send_listener
+
+        send_listener(notify, self.listener, self.state)
+
     def close(self) -> None:
         self.created.close()
         if self.notify is not None:
             self.notify.close()
-
-
-def poststart(of: Hooks | None, now: ContainerState) -> None:
-    """Run the poststart hooks. Raises: LaunchError"""
-    if of is not None and of.poststart:
-        hooks.run_hooks("poststart", of.poststart, now.document(life.RUNNING))
 
 
 def create_container(request: CreateRequest) -> Container:
@@ -126,10 +118,20 @@ def create_container(request: CreateRequest) -> Container:
         )  # fmt: skip
         notify = None
         if request.notify_socket:
+            from rootless.run.notify import open_notify, with_notify
+
             notify = open_notify(state.directory(request.root, request.id))
             spec = with_notify(spec, state.directory(request.root, request.id), request.notify_socket)
-        program = seccomp_program(linux.seccomp, request.root, spec.annotations)
-        console_fd = console.connect_console(request.console_socket) if request.console_socket else None
+        program: SeccompProgram | None = None
+        if linux.seccomp is not None:
+            from rootless.run.filters import seccomp_program
+
+            program = seccomp_program(linux.seccomp, request.root, spec.annotations)
+        console_fd: Fd | None = None
+        if request.console_socket:
+            from rootless.run.console import connect_console
+
+            console_fd = connect_console(request.console_socket)
         cgroup, notes = make_cgroup(
             CgroupRequest(request.id, linux.cgroups_path, request.cgroup_manager, linux.resources,
                           spec.annotations)
@@ -152,6 +154,8 @@ def create_container(request: CreateRequest) -> Container:
 
         def run_hooks(_pid: int) -> None:
             if spec.hooks is not None:
+                from rootless.run import hooks
+
                 document = made[0].document(life.CREATING)
                 hooks.run_hooks("prestart", spec.hooks.prestart, document)
                 hooks.run_hooks("createRuntime", spec.hooks.create_runtime, document)
@@ -167,7 +171,7 @@ def create_container(request: CreateRequest) -> Container:
         cgroup.close()
         _hand_over_console(created, console_fd)
         now = replace(made[0], status=life.CREATED)
-        save_config(request, spec, plan)
+        save_config(request, spec, plan, program is not None and program.notifies)
         state.save(request.root, now)
         lock.close()
         if request.pid_file:
@@ -209,36 +213,13 @@ def _check_console(spec: Spec, request: CreateRequest) -> None:
 def _hand_over_console(created: Created, sock: Fd | None) -> None:
     if sock is None:
         return
+    from rootless.run.console import send_console
+
     with sock:
         if created.console is not None:
-            console.send_console(sock, created.console)
+            send_console(sock, created.console)
             created.console.close()
             created.console = None
-
-
-def seccomp_program(
-    seccomp: Seccomp | None, root: str, annotations: tuple[tuple[str, str], ...] = ()
-) -> SeccompProgram | None:
-    """Return the program of the configuration, None without one. Raises: SpecError, NotSupported"""
-    if seccomp is None:
-        return None
-    if dict(annotations).get(_STRICT_SECCOMP) not in (None, "0"):
-        _check_syscalls(seccomp)
-    from rootless.kernel.seccomp import oci_program
-
-    return oci_program(seccomp, f"{root}/.cache")
-
-
-def _check_syscalls(seccomp: Seccomp) -> None:
-    """Refuse names that no architecture has, which are skipped otherwise (crun's annotation asks for it)."""
-    from rootless.kernel.libseccomp import resolve
-    from rootless.spec.seccomp import ARCHES, machine
-
-    native = ARCHES[machine(posix.uname().machine).arches[0]]
-    for at, rule in enumerate(seccomp.syscalls):
-        for n, name in enumerate(rule.names):
-            if resolve(name, native) == -1:
-                raise SpecError(f"unknown system call {name!r}", pointer=f"/linux/seccomp/syscalls/{at}/names/{n}")
 
 
 def open_slots(spec: Spec, cgroup: Fd | None) -> list[tuple[str, Fd]]:
@@ -272,6 +253,8 @@ def _context(
     inside: tuple[Op, ...] = ()
     starting: tuple[Op, ...] = ()
     if of is not None:
+        from rootless.run import hooks
+
         # Without an environment of their own the first see the runtime's, the second the program's.
         inside = hooks.stage_ops("createContainer", of.create_container, document, hooks.own_environment())
         env = spec.process.env if spec.process is not None else ()
@@ -302,14 +285,16 @@ def _context(
     )
 
 
-def save_config(request: CreateRequest, spec: Spec, plan: LaunchPlan) -> None:
+def save_config(request: CreateRequest, spec: Spec, plan: LaunchPlan, notifies: bool) -> None:
     """Keep what later verbs need: the configuration as given, and the steps that `start` may have to name."""
     path = state.directory(request.root, request.id)
     steps = [[op.kind, op.why] for op in plan.ops]
     namespaces = [n.type for n in spec.linux.namespaces] if spec.linux else []
+    hooks_given = [stage for stage in ("poststart", "poststop") if spec.hooks and getattr(spec.hooks, stage)]
+    summary = {"ops": steps, "namespaces": namespaces, "hooks": hooks_given, "notifies": notifies}
     for name, data in (
         ("config.json", request.bundle.text),
-        ("plan.json", dumps({"ops": steps, "namespaces": namespaces}).encode()),
+        ("plan.json", dumps(summary).encode()),
     ):
         with open_fd(f"{path}/{name}", posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW, 0o600) as out:
             write_all(out, data)
@@ -325,69 +310,3 @@ def write_pid_file(path: str, pid: int) -> None:
         posix.rename(temporary, path)
     except OSError as error:
         raise KernelError("rename", error.errno or 0, path) from None
-
-
-def start_container(root: str, now: ContainerState, spec: Spec, notify_socket: str = "") -> ContainerState:
-    """Start a container that another process created; return its state.
-
-    Blocks: until execve has happened, or failed; with *notify_socket* until the program says that it is ready
-    Raises: ContainerStateError, ExecNotFound, ExecNotExecutable, LaunchError
-    """
-    path = state.directory(root, now.id)
-    life.advance(state.observe(root, now), life.VERB_START)
-    try:
-        sync = state.connect_start(path)
-    except KernelError as error:
-        if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
-            raise LaunchError("cannot start a container that has been started", code=1) from None
-        raise
-    program = seccomp_program(spec.linux.seccomp if spec.linux else None, root)
-    notify = open_notify(path) if notify_socket and posix.access(f"{path}/{DIRECTORY}", posix.F_OK) else None
-    with sync:
-        send_fds(sync, encode_message(Message("START")))
-        _until_exec(sync, path, lambda fd: send_listener(fd, program, now))
-    now = replace(now, status=life.RUNNING)
-    state.save(root, now)
-    try:
-        poststart(spec.hooks, now)
-    except RootlessError:
-        from rootless.run.delete import delete
-
-        delete(root, now.id, force=True)
-        raise
-    pidfd = state.open_process(now) if notify is not None else None
-    if notify is not None and pidfd is not None:
-        with notify, pidfd:
-            wait_ready(notify, notify_socket, pidfd, now.pid)
-    return now
-
-
-def _until_exec(sync: Fd, path: str, on_seccomp: Callable[[Fd], None]) -> None:
-    while True:
-        data, fds = recv_fds(sync, MESSAGE_BYTES, 1)
-        if not data:
-            return
-        message = decode_message(data)
-        if message.kind == "SECCOMP_FD" and fds:
-            with fds.pop() as fd:
-                on_seccomp(fd)
-            send_fds(sync, encode_message(Message("ACK")))
-        elif message.kind == "ERROR":
-            raise _start_error(path, message)
-        for fd in fds:
-            fd.close()
-
-
-def _start_error(path: str, message: Message) -> RootlessError:
-    from rootless.kernel.fds import read_file
-
-    reason = posix.strerror(message.a).lower()
-    try:
-        kind, why = loads(read_file(f"{path}/plan.json"))["ops"][message.op]
-    except (RootlessError, ValueError, LookupError, TypeError):
-        kind, why = "", f"step {message.op}"
-    if kind == "EXEC":
-        return execve_error(why, message.a, reason)
-    if kind == "HOOK":
-        return hook_error(why, message.a, reason)
-    return LaunchError(f"{why}: {reason}", code=1)

@@ -5,27 +5,18 @@ Source: runtime-spec runtime.md#delete, #lifecycle (steps 12 and 13)
 
 from __future__ import annotations
 
-from rootless.errors import ContainerStateError, Corrupt, LaunchError, NotFound, RootlessError
-from rootless.kernel.fds import read_file
-from rootless.run import hooks, state
-from rootless.run.bundle import parse_spec
-from rootless.run.cgroups.driver import open_cgroup
+from rootless.errors import ContainerStateError, Corrupt, LaunchError, NotFound
+from rootless.run import state
+from rootless.run.cgroups.find import open_cgroup
 from rootless.run.kill import kill_all
 from rootless.run.pause import observe
+from rootless.run.start import saved_spec, summary
 from rootless.run.state import ContainerState
 from rootless.spec import state as life
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.spec.runtime import Hooks, Spec
-
-
-def saved_spec(root: str, container: str) -> Spec | None:
-    """Return the configuration as it was at create, None where create did not get that far."""
-    try:
-        return parse_spec(read_file(f"{state.directory(root, container)}/config.json"))
-    except RootlessError:
-        return None
+    from rootless.spec.runtime import Hooks
 
 
 def delete(root: str, container: str, *, force: bool = False) -> tuple[str, ...]:
@@ -68,15 +59,20 @@ def _sweep(root: str, container: str) -> None:
 
 def finish(root: str, now: ContainerState) -> tuple[str, ...]:
     """Remove what a stopped container left; every step is tried. Return warnings."""
-    spec = saved_spec(root, now.id)
+    wants_hooks = "poststop" in summary(root, now.id).get("hooks", ("poststop",))
+    spec = saved_spec(root, now.id) if wants_hooks else None
     open_cgroup(now.cgroup).remove()
     state.remove(root, now.id)
     return _poststop(spec.hooks if spec is not None else None, now)
 
 
 def _poststop(of: Hooks | None, now: ContainerState) -> tuple[str, ...]:
+    if of is None or not of.poststop:
+        return ()
+    from rootless.run import hooks
+
     warnings: list[str] = []
-    for hook in of.poststop if of is not None else ():
+    for hook in of.poststop:
         try:
             hooks.run_hooks("poststop", (hook,), now.document(life.STOPPED))
         except hooks.HookFailed as error:

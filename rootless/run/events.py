@@ -5,7 +5,7 @@ Source: runc's types/events.go (the names of the keys are what consumers parse);
 
 from __future__ import annotations
 
-from rootless.run.cgroups.driver import open_cgroup
+from rootless.run.cgroups.find import open_cgroup
 from rootless.run.state import ContainerState
 
 TYPE_CHECKING = False

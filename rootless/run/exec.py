@@ -14,9 +14,10 @@ from rootless.errors import ContainerStateError, KernelError, LaunchError, Usage
 from rootless.kernel.fds import Fd, open_fd, read_file
 from rootless.plan.launch import LaunchContext, personality_of, plan_exec
 from rootless.run import console, state
-from rootless.run.cgroups.driver import open_cgroup
-from rootless.run.container import NS_SLOT, seccomp_program, write_pid_file
+from rootless.run.cgroups.find import open_cgroup
+from rootless.run.container import NS_SLOT, write_pid_file
 from rootless.run.create import Created, create, hard_limits
+from rootless.run.filters import seccomp_program
 from rootless.run.home import process_with_home
 from rootless.run.listener import send_listener
 from rootless.run.pause import observe

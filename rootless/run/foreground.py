@@ -12,12 +12,11 @@ import select
 from rootless.errors import KernelError
 from rootless.kernel.fds import pipe
 from rootless.kernel.process import pidfd_send_signal, wait_pid
-from rootless.run.console import Copier, RawTerminal, set_size, terminal_size
-from rootless.run.notify import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.fds import Fd
+    from rootless.run.console import Copier
     from rootless.run.create import Created
 
 _KEPT = frozenset({9, 19, 17, 23, 13, 11, 7, 8, 4, 5, 6, 31, 20, 21, 22, 18})
@@ -48,28 +47,40 @@ class Waiter:
         poller.register(self._read.fileno(), select.POLLIN)
         if notify is not None:
             poller.register(notify.fileno(), select.POLLIN)
-        with RawTerminal(0, master is not None):
-            copier = Copier(master, poller) if master is not None else None
-            if master is not None:
-                set_size(master, terminal_size(0))
-            ended = False
-            while not ended:
-                for fd, _event in poller.poll():
-                    if fd == created.pidfd.fileno():
-                        ended = True
-                    elif fd == self._read.fileno():
-                        self._forward(created)
-                    elif notify is not None and fd == notify.fileno():
-                        pass_on(notify, notify_socket, created.pid)
-                    elif copier is not None:
-                        copier.ready(fd)
-            if copier is not None:
-                copier.drain()
+        if master is None:
+            self._loop(created, poller, None, notify, notify_socket)
+            return wait_pid(created.pid)
+        from rootless.run.console import Copier, RawTerminal, set_size, terminal_size
+
+        with RawTerminal(0):
+            copier = Copier(master, poller)
+            set_size(master, terminal_size(0))
+            self._loop(created, poller, copier, notify, notify_socket)
+            copier.drain()
         return wait_pid(created.pid)
+
+    def _loop(
+        self, created: Created, poller: select.poll, copier: Copier | None, notify: Fd | None, notify_socket: str
+    ) -> None:
+        ended = False
+        while not ended:
+            for fd, _event in poller.poll():
+                if fd == created.pidfd.fileno():
+                    ended = True
+                elif fd == self._read.fileno():
+                    self._forward(created)
+                elif notify is not None and fd == notify.fileno():
+                    from rootless.run.notify import pass_on
+
+                    pass_on(notify, notify_socket, created.pid)
+                elif copier is not None:
+                    copier.ready(fd)
 
     def _forward(self, created: Created) -> None:
         for number in posix.read(self._read.fileno(), 256):
             if number == _WINCH and created.console is not None:
+                from rootless.run.console import set_size, terminal_size
+
                 set_size(created.console, terminal_size(0))
                 continue
             try:

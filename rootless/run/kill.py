@@ -11,7 +11,7 @@ import select
 from rootless.errors import ContainerStateError, KernelError, UsageError
 from rootless.kernel.process import pidfd_send_signal
 from rootless.run import state
-from rootless.run.cgroups.driver import open_cgroup
+from rootless.run.cgroups.find import open_cgroup
 from rootless.run.state import ContainerState
 from rootless.spec import signals
 from rootless.spec import state as life

@@ -6,7 +6,7 @@ Source: cgroup-v2.rst "cgroup.freeze"; runc's pause and resume
 from __future__ import annotations
 
 from rootless.run import state
-from rootless.run.cgroups.driver import open_cgroup
+from rootless.run.cgroups.find import open_cgroup
 from rootless.run.state import ContainerState
 from rootless.spec import state as life
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 
 from rootless.run import state
-from rootless.run.cgroups.driver import open_cgroup
+from rootless.run.cgroups.find import open_cgroup
 from rootless.run.state import ContainerState
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rootless.errors import NotSupported
 from rootless.plan.resources import plan_resources
-from rootless.run.cgroups.driver import open_cgroup
+from rootless.run.cgroups.find import open_cgroup
 from rootless.run.pause import observe
 from rootless.run.state import ContainerState
 from rootless.spec import state as life

@@ -13,10 +13,8 @@ Source: kernel Documentation/admin-guide/cgroup-v2.rst "Delegation"
 from __future__ import annotations
 
 from rootless.errors import NotSupported
-from rootless.plan.resources import ResourcePlan, plan_resources
+from rootless.run.cgroups.find import mount_point
 from rootless.run.cgroups.none import NoCgroup
-from rootless.run.cgroups.v2 import V2Cgroup, make_v2, mount_point
-from rootless.run.state import CgroupRef
 from rootless.spec.record import record
 
 TYPE_CHECKING = False
@@ -24,7 +22,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from rootless.kernel.fds import Fd
-    from rootless.plan.resources import CgroupWrite
+    from rootless.plan.resources import CgroupWrite, ResourcePlan
+    from rootless.run.state import CgroupRef
     from rootless.spec.linux import Resources
 
     class Cgroup(Protocol):
@@ -66,10 +65,15 @@ def make_cgroup(request: CgroupRequest) -> tuple[Cgroup, tuple[str, ...]]:
              KernelError(write) - EINVAL, ERANGE: the kernel refuses the value
     Owner:   the caller calls `remove` when the container is gone and `close` before that
     """
+    available = bool(mount_point()) and request.manager not in ("disabled", "none")
+    if not available and request.resources is None:
+        return NoCgroup(), ()
+    from rootless.plan.resources import plan_resources
+
     plan = plan_resources(request.resources)
     if request.manager in ("disabled", "none"):
         return NoCgroup(), _unapplied(plan, "cgroups are switched off")
-    if not mount_point():
+    if not available:
         return NoCgroup(), _unapplied(plan, "this machine has no cgroup v2 at /sys/fs/cgroup")
     try:
         if request.manager == "systemd":
@@ -77,6 +81,8 @@ def make_cgroup(request: CgroupRequest) -> tuple[Cgroup, tuple[str, ...]]:
 
             cgroup: Cgroup = make_scope(request)
         else:
+            from rootless.run.cgroups.v2 import make_v2
+
             cgroup = make_v2(request.container, request.path)
     except NotSupported as error:
         return NoCgroup(), _unapplied(plan, error.message)
@@ -95,14 +101,3 @@ def make_cgroup(request: CgroupRequest) -> tuple[Cgroup, tuple[str, ...]]:
 def _unapplied(plan: ResourcePlan, reason: str) -> tuple[str, ...]:
     names = list(dict.fromkeys([w.what for w in plan.writes])) + list(plan.unsupported)
     return (f"running without {', '.join(names)}: {reason}",) if names else ()
-
-
-def open_cgroup(ref: CgroupRef) -> Cgroup:
-    """Return the cgroup that a state file names; it may be gone already."""
-    if ref.driver == "systemd":
-        from rootless.run.cgroups.systemd import SystemdCgroup
-
-        return SystemdCgroup(ref)
-    if ref.driver == "v2":
-        return V2Cgroup(ref)
-    return NoCgroup()

@@ -16,7 +16,8 @@ from rootless.errors import KernelError, NotSupported, UsageError
 from rootless.kernel.fds import Fd, pipe, read_file
 from rootless.kernel.process import pidfd_open, pidfd_send_signal, spawn, wait_pid
 from rootless.plan.resources import unit_properties
-from rootless.run.cgroups.v2 import ROOT, V2Cgroup, enable_controllers
+from rootless.run.cgroups.find import ROOT
+from rootless.run.cgroups.v2 import V2Cgroup, enable_controllers
 from rootless.run.state import CgroupRef
 
 TYPE_CHECKING = False

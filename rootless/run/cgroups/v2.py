@@ -12,20 +12,15 @@ import time
 from rootless.errors import KernelError, NotSupported
 from rootless.kernel.fds import Fd, open_fd, read_file
 from rootless.kernel.process import pidfd_open, pidfd_send_signal
+from rootless.run.cgroups.find import ROOT
 from rootless.run.state import CgroupRef
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.plan.resources import CgroupWrite
 
-ROOT = "/sys/fs/cgroup"
 _REMOVE_TRIES, _REMOVE_PAUSE_S = 100, 0.01
 _FREEZE_TRIES, _FREEZE_PAUSE_S = 1000, 0.002
-
-
-def mount_point() -> str:
-    """Return where a pure cgroup v2 hierarchy is mounted, empty for v1, hybrid and none."""
-    return ROOT if _access(f"{ROOT}/cgroup.controllers", posix.R_OK) else ""
 
 
 def own_path() -> str:
