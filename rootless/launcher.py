@@ -52,6 +52,8 @@ def start() -> NoReturn:
     # Importing makes many objects and no garbage: with the usual threshold of 700 the collector looks at all of them
     # dozens of times before the first line of a command runs (a tenth of the start-up).
     gc.set_threshold(20_000, 20, 50)
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _fill_stdio()
     words = sys.argv[1:]
     if words and words[0].startswith("--site="):
         _site.append(words.pop(0)[len("--site=") :])
@@ -63,6 +65,19 @@ def start() -> NoReturn:
     sys.path += packages(_site[0] if _site else "")
     sys.argv[:] = [program, *words]
     leave(__import__(PROGRAMS[program], None, None, ["main"]).main(words))
+
+
+def _fill_stdio() -> None:
+    """Put /dev/null where a standard descriptor was closed: the next file opened would take its number."""
+    import posix
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = posix.open("/dev/null", posix.O_RDWR)
+            if null != number:
+                posix.dup2(null, number)
+                posix.close(null)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 
 def leave(status: int) -> NoReturn:

@@ -94,7 +94,7 @@ def _explained(text: str, start: int) -> JSONTextError:
     try:
         json.decoder.JSONDecoder(parse_constant=_Context.parse_constant).raw_decode(text, start)
     except json.decoder.JSONDecodeError as error:
-        return JSONTextError(error.msg[:1].lower() + error.msg[1:], error.pos)
+        return JSONTextError((error.msg[:1].lower() + error.msg[1:]).removesuffix(" at"), error.pos)
     except ValueError as error:
         return JSONTextError(str(error), start)
     return JSONTextError("not JSON", start)

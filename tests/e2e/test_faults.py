@@ -156,3 +156,11 @@ def test_forbidden_user_namespaces_are_explained(stocked: Cli, sample_ref: str) 
     assert status == 125
     assert "Error: unshare: no space left on device" in err
     assert "hint: user namespaces are switched off" in err
+
+
+def test_closed_standard_descriptors_are_not_taken_by_other_files(stocked: Cli, sample_ref: str) -> None:
+    words = stocked.argv("run", "--rm", "--network=none", sample_ref, "true")
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&- >&-', "sh", *words], env=stocked.environ(), stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
