@@ -77,7 +77,7 @@ def _fill_stdio() -> None:
             if null != number:
                 posix.dup2(null, number)
                 posix.close(null)
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def leave(status: int) -> NoReturn:
