@@ -51,7 +51,8 @@ class RootfsRequest:
 
     Shape: *store* is the data root, *links* names below <store>/l, base first; *scratch* is a directory of this
            container for the writable layer (diff, work, merged are made in it); *readonly* mounts no upper.
-           *uid_map* and *gid_map*, where given, are the container's ids in terms of ours; *squashed*: some layer
+           *uid_map* and *gid_map*, where given, are the container's ids in terms of ours; *volatile*: nobody
+           will want the writable layer after a crash; *squashed*: some layer
            has owners that were recorded instead of set; *forms*: how the layers say "not there" (store/layers.py)
     """
 
@@ -64,6 +65,7 @@ class RootfsRequest:
     gid_map: IdMap | None = None
     single: bool = False
     squashed: bool = False
+    volatile: bool = False
     forms: tuple[str, ...] = ()
 
     @property

@@ -112,6 +112,9 @@ def options(request: RootfsRequest) -> bytes:
     words = [f"lowerdir={lower}"]
     if not request.readonly:
         words += [f"upperdir={_name(request.diff, request.store)}", f"workdir={_name(request.work, request.store)}"]
+        if request.volatile:
+            # An unmount writes the upper layer to disk, and somebody waits for it; --rm deletes it anyway. Since 5.10.
+            words.append("volatile")
     words.append("userxattr")
     text = os.fsencode(",".join(words))
     if len(text) >= PAGE:

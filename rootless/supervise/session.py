@@ -156,6 +156,7 @@ def _prepare(
     name = options.name or _free_name(roots)
     translation = translate(options, image.config if image else {}, _around(
         options, roots, cid, name, run_dir, image, identity, net, rootfs, caller))  # fmt: skip
+    _check_places(rootfs)
     warnings += translation.warnings
     if pending is None:
         net, more = network(options, translation.ports)
@@ -170,6 +171,25 @@ def _prepare(
             os.fchmod(fd, 0o644)  # the caller's umask is not the container's
     prepared = Prepared(cid, name, image, roots, identity, rootfs, pending, net, translation, lock)
     return prepared, warnings
+
+
+def _check_places(rootfs: RootfsMount) -> None:
+    """Refuse an image that would have proc or sysfs mounted elsewhere by a symbolic link, as runc does.
+
+    Raises: RootlessError
+    """
+    for name, kind in (("proc", "proc"), ("sys", "sysfs")):
+        try:
+            mode = os.stat(name, dir_fd=rootfs.fd.fileno(), follow_symlinks=False).st_mode
+        except OSError:
+            continue  # it is made, or refused where it is mounted
+        if mode & 0o170000 == 0o120000:
+            raise RootlessError(
+                f'mounting "{kind}" to rootfs at "/{name}": filesystem "{kind}" must be mounted on ordinary '
+                "directory",
+                hint=f"the image has a symbolic link at /{name}",
+                code=126,
+            )
 
 
 def _free_name(roots: Roots) -> str:
@@ -213,7 +233,7 @@ def _rootfs(
     request = RootfsRequest(
         store=roots.data, links=links, scratch=scratch, run_dir=run_dir, single=plan.squashes, forms=image.forms,
         # Owners that were recorded for want of ids can be shown once there are ids to show them as.
-        squashed=bool(image.squashed) and not plan.squashes,
+        squashed=bool(image.squashed) and not plan.squashes, volatile=options.remove,
     )  # fmt: skip
     wanted = options.storage_driver or driver or "auto"
     refused = refused_drivers(roots.run, scratch, single=plan.squashes) if wanted == "auto" else {}
