@@ -185,8 +185,7 @@ def _check_places(rootfs: RootfsMount) -> None:
             continue  # it is made, or refused where it is mounted
         if mode & 0o170000 == 0o120000:
             raise RootlessError(
-                f'mounting "{kind}" to rootfs at "/{name}": filesystem "{kind}" must be mounted on ordinary '
-                "directory",
+                f'mounting "{kind}" to rootfs at "/{name}": filesystem "{kind}" must be mounted on ordinary directory',
                 hint=f"the image has a symbolic link at /{name}",
                 code=126,
             )

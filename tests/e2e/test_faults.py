@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import capabilities
+from tests.support import capabilities, images, registry
 from tests.support.cli import Cli
 from tests.support.userns import in_userns
 
@@ -164,3 +164,10 @@ def test_closed_standard_descriptors_are_not_taken_by_other_files(stocked: Cli, 
         ["sh", "-c", '"$@" <&- >&-', "sh", *words], env=stocked.environ(), stderr=subprocess.PIPE, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_image_cannot_lead_proc_elsewhere(stocked: Cli, docker_registry: registry.Registry) -> None:
+    image = images.Image((images.Layer((images.Directory("tmp"), images.Symlink("proc", "/tmp"))),))
+    done = stocked("run", "-q", "--rm", "--network=none", image.push(docker_registry.host, "linked-proc"), "true")
+    assert done.status == 126
+    assert 'filesystem "proc" must be mounted on ordinary directory' in done.err
