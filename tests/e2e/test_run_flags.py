@@ -160,7 +160,7 @@ def test_the_configuration_of_the_image(programs: Programs) -> None:
         ),
         (["--tmpfs", "/vol", "plain", "cat", "/vol/file"], "content\n"),
         (["--shm-size", "1m", "plain", "sh", "-c", "df -k /dev/shm | tail -1 | awk '{print $2}'"], "1024\n"),
-        (["--add-host", "a.b:1.2.3.4", "plain", "grep", "a.b", "/etc/hosts"], "1.2.3.4\ta.b\n"),
+        (["--add-host", "a.b:1.2.3.4", "plain", "grep", "-F", "a.b", "/etc/hosts"], "1.2.3.4\ta.b\n"),
         (["--env-merge", "X=${FOO}-$FOO", "plain", "sh", "-c", "echo $X"], "bar-bar\n"),
         (["--unsetenv", "FOO", "plain", "sh", "-c", "echo $FOO"], "\n"),
         (["--annotation", "a=b", "--label", "c=d", "--expose", "90", "plain", "true"], ""),
