@@ -9,7 +9,7 @@ Source: podman-run(1); image-spec config.md; observed: podman 4.3's config.json 
 
 from __future__ import annotations
 
-from rootless.errors import RootlessError, SpecError, UsageError
+from rootless.errors import KernelError, RootlessError, SpecError, UsageError
 from rootless.plan import defaults
 from rootless.plan.containermounts import BindUse, VolumeUse, plan_mounts
 from rootless.plan.options import PortRange, RunOptions
@@ -279,7 +279,14 @@ def _cwd(options: RunOptions, config: dict[str, Any], around: Surroundings) -> t
             )
         return options.workdir, False
     cwd = _text(config, "WorkingDir") or "/"
-    return around.settle(cwd if cwd.startswith("/") else f"/{cwd}"), True
+    path = cwd if cwd.startswith("/") else f"/{cwd}"
+    try:
+        return around.settle(path), True
+    except KernelError as error:
+        reason = (error.strerror or "").lower()
+        raise RootlessError(
+            f"creating container {around.container_id} workdir: mkdir {path}: {reason}", code=EXIT_WORKDIR
+        ) from error
 
 
 def _env(options: RunOptions, config: dict[str, Any], user: ExecUser, hostname: str) -> tuple[str, ...]:

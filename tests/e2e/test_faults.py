@@ -171,3 +171,10 @@ def test_an_image_cannot_lead_proc_elsewhere(stocked: Cli, docker_registry: regi
     done = stocked("run", "-q", "--rm", "--network=none", image.push(docker_registry.host, "linked-proc"), "true")
     assert done.status == 126
     assert 'filesystem "proc" must be mounted on ordinary directory' in done.err
+
+
+def test_a_working_directory_below_a_file(stocked: Cli, docker_registry: registry.Registry) -> None:
+    image = images.Image((images.Layer((images.File("etc/passwd"),)),), {"WorkingDir": "/etc/passwd/x", "Cmd": ["/x"]})
+    done = stocked("run", "-q", "--rm", "--network=none", image.push(docker_registry.host, "workdir-in-file"))
+    assert done.status == 126
+    assert "workdir: mkdir /etc/passwd/x: not a directory" in done.err
