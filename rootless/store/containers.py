@@ -179,19 +179,31 @@ def is_alive(roots: Roots, cid: str) -> bool:
 
 
 def make_run_dir(roots: Roots, cid: str) -> Fd:
-    """Make the run directory with a held lock; return the lock. The holder keeps it open to its end."""
+    """Make the run directory with a held lock; return the lock. The holder keeps it open to its end.
+
+    It appears under its name by rename when all is in it and the lock is held: nobody can take a container that
+    begins for an orphan. A directory `.ID.new` whose lock is free was left by a crash (supervise/orphans.py); should
+    somebody take ours for that before we have locked it, we begin again.
+    """
     parent = f"{roots.run}/{CONTAINERS}"
     if not os.path.isdir(parent):
         layout.make_directory(parent)
-    directory = run_dir(roots, cid)
-    layout.make_directory(directory)
-    # It appears under its name when it is held: nobody can take a container that begins for an orphan.
-    fd = os.open(f"{directory}/lock.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.rename(f"{directory}/lock.new", f"{directory}/lock")
-    # The pid goes in by rename: whoever sees it sees a whole line and a lock that is held.
-    note_process(f"{directory}/pid", os.getpid())
-    return Fd(fd)
+    staged = f"{parent}/.{cid}.new"
+    while True:
+        layout.make_directory(staged)
+        fd = -1
+        try:
+            fd = os.open(f"{staged}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            note_process(f"{staged}/pid", os.getpid())
+            os.rename(staged, run_dir(roots, cid))
+            return Fd(fd)
+        except (BlockingIOError, FileNotFoundError):
+            if fd >= 0:
+                os.close(fd)
+        except OSError:
+            os.close(fd)
+            raise
 
 
 def note_process(path: str, pid: int) -> None:

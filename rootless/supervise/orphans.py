@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rootless.store.layout import Roots
 
 KILL_SECONDS = 5.0
-YOUNG_SECONDS = 60.0
+YOUNG_SECONDS = 5.0
 
 
 class Orphan:
@@ -39,7 +39,11 @@ class Orphan:
 def kill_orphans(roots: Roots) -> list[Orphan]:
     """Kill the processes of all orphans and keep their locks. Blocks: until they are gone"""
     found = []
-    for cid in atomic.names_in(f"{roots.run}/{containers.CONTAINERS}"):
+    try:
+        names = os.listdir(f"{roots.run}/{containers.CONTAINERS}")
+    except FileNotFoundError:
+        return []
+    for cid in names:  # those that never got their name (`.ID.new`) too
         directory = containers.run_dir(roots, cid)
         lock = _take(directory)
         if lock is None:
@@ -80,7 +84,7 @@ def _take(directory: str) -> Fd | None:
     try:
         lock = Fd(os.open(f"{directory}/lock", os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        # The lock appears by rename when it is held already; without one for a minute its maker is dead.
+        # Its maker is between two system calls, or dead: then it stays like this.
         try:
             if time.time() - os.stat(directory).st_mtime < YOUNG_SECONDS:
                 return None
