@@ -17,7 +17,7 @@ pytestmark = pytest.mark.requires("userns", "subuid", "busybox", "registry")
 PLAIN_CONFIG = {"Env": ["FOO=bar", "PATH=/bin:/usr/bin"], "Cmd": ["/bin/env"]}
 FULL_CONFIG = {
     "User": "alice",
-    "WorkingDir": "/work/place",
+    "WorkingDir": "/job/place",
     "Entrypoint": ["/bin/sh", "-c"],
     "Cmd": ["id -un"],
     "ExposedPorts": {"80/tcp": {}},
@@ -84,7 +84,7 @@ def test_the_configuration_of_the_image(programs: Programs) -> None:
     done = programs.run("--network=none", "full", script)
     assert done.err == ""
     lines = done.out.splitlines()
-    assert lines[:4] == ["/work/place", ". alice 755", "/vol alice 750", "/nowhere/yet alice 755"]
+    assert lines[:4] == ["/job/place", ". alice 755", "/vol alice 750", "/nowhere/yet alice 755"]
     assert lines[4:8] == ["file", "link", "same", "root:x:0:0:root:/root:/bin/sh"]
     assert [line.partition("=")[0] for line in lines[8:]] == [
         "HOME",
