@@ -56,58 +56,6 @@ def open_root(path: str | bytes) -> Fd:
         raise KernelError("open", error.errno or 0, name) from None
 
 
-def mkdir_p_in_root(root: Fd, path: bytes, mode: int = 0o755) -> Fd:
-    """Make *path* and its parents inside *root*, links followed inside it; return it as O_PATH.
-
-    A component that exists as a link to nowhere inside the root is an error, as for mkdir -p.
-
-    Raises: KernelError(openat2, mkdirat) - ENOTDIR: a component is a file; EEXIST: a dangling link
-    """
-    try:
-        return open_in_root(root, path, posix.O_PATH | posix.O_DIRECTORY)
-    except KernelError as error:
-        if error.errno != errno.ENOENT:
-            raise
-    here = Fd(posix.dup(root.fileno()))
-    posix.set_inheritable(here.fileno(), False)
-    done = b""
-    for part in path.split(b"/"):
-        if part in (b"", b"."):
-            continue
-        # Each step is resolved from the root again: `..` and links in what is already there keep
-        # their chroot meaning, which a look-up relative to `here` would lose.
-        done = done + b"/" + part
-        try:
-            following = open_in_root(root, done, posix.O_PATH | posix.O_DIRECTORY)
-        except KernelError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            try:
-                posix.mkdir(part, mode, dir_fd=here.fileno())
-            except FileExistsError:
-                pass
-            except OSError as fault:
-                raise KernelError("mkdirat", fault.errno or 0, done.decode("utf-8", "backslashreplace")) from None
-            following = open_in_root(root, done, posix.O_PATH | posix.O_DIRECTORY)
-        here.close()
-        here = following
-    return here
-
-
-def create_file_in_root(root: Fd, path: bytes, mode: int = 0o644) -> Fd:
-    """Make *path* as an empty file unless it exists, parents included; return it as O_PATH."""
-    try:
-        return open_in_root(root, path, posix.O_PATH)
-    except KernelError as error:
-        if error.errno != errno.ENOENT:
-            raise
-    parent, _, name = path.rstrip(b"/").rpartition(b"/")
-    with mkdir_p_in_root(root, parent or b"/") as directory:
-        made = openat2(directory, name, posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_NOFOLLOW, mode, BENEATH)
-        made.close()
-        return openat2(directory, name, posix.O_PATH | posix.O_NOFOLLOW, 0, BENEATH)
-
-
 def read_in_root(root: Fd, path: bytes, limit_bytes: int = 1 << 22) -> bytes | None:
     """Return the first *limit_bytes* of a regular file inside *root*; None if there is none.
 

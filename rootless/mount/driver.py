@@ -63,7 +63,6 @@ class RootfsRequest:
     readonly: bool = False
     uid_map: IdMap | None = None
     gid_map: IdMap | None = None
-    single: bool = False
     squashed: bool = False
     volatile: bool = False
     forms: tuple[str, ...] = ()

@@ -62,27 +62,14 @@ class LaunchRequest:
     prepared: tuple[tuple[str, Fd], ...] = ()
 
 
-@record
-class Times:
-    """When the launch reached what, in seconds of the monotonic clock."""
-
-    begun: float
-    created: float
-    network: float
-    started: float
-
-
 class Launched:
     """A running container; `close` ends what serves it, in the order that nothing outlives what it stands on."""
 
-    def __init__(
-        self, supervision: Supervision, undo: Undo, network: Attachment, warnings: list[str], times: Times
-    ) -> None:
+    def __init__(self, supervision: Supervision, undo: Undo, network: Attachment, warnings: list[str]) -> None:
         self.supervision = supervision
         self.undo = undo
         self.network = network
         self.warnings = warnings
-        self.times = times
 
     def close(self) -> None:
         self.undo.run()
@@ -95,7 +82,6 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
     Raises:  LaunchError, ExecNotFound, ExecNotExecutable, PeerGone, KernelError; all is undone then
     Owner:   takes over *undo* (with rootfs and network pushed already) on success
     """
-    begun = time.monotonic()
     with undo:
         stdio, ends = _stdio(request)
         for fd in (*stdio, *ends):
@@ -139,7 +125,6 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             raise
         undo.push(made.close)
         undo.push(made.kill)
-        created_at = time.monotonic()
         # Our copies of the container's ends, or nobody would ever see the end of its output.
         for fd in stdio:
             fd.close()
@@ -151,14 +136,12 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             pending.attach(netns)
         attachment = pending.wait_ready(NETWORK_MS)
         undo.push(attachment.close)
-        network_at = time.monotonic()
         inbox = SignalInbox(forward=request.sig_proxy)
         undo.push(inbox.close)
         made.start()
-        started_at = time.monotonic()
         supervision = _supervision(request, made, inbox, ends, rootfs, attachment)
         kept = undo.keep()
-    return Launched(supervision, kept, attachment, made.warnings, Times(begun, created_at, network_at, started_at))
+    return Launched(supervision, kept, attachment, made.warnings)
 
 
 def _stdio(request: LaunchRequest) -> tuple[list[Fd], list[Fd]]:

@@ -230,7 +230,7 @@ def _rootfs(
             layout.make_directory(directory)
     undo.push(lambda: containers.discard(roots, cid) if containers.read(roots, cid) is None else None)
     request = RootfsRequest(
-        store=roots.data, links=links, scratch=scratch, run_dir=run_dir, single=plan.squashes, forms=image.forms,
+        store=roots.data, links=links, scratch=scratch, run_dir=run_dir, forms=image.forms,
         # Owners that were recorded for want of ids can be shown once there are ids to show them as.
         squashed=bool(image.squashed) and not plan.squashes, volatile=options.remove,
     )  # fmt: skip
