@@ -24,54 +24,108 @@ EXIT_INTERRUPTED = 128 + 2
 
 # verb -> (module of cli/commands, arguments put before the others, one line for --help)
 VERBS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "attach": ("attach", (), "Attach to a running container"),
+    "completion": ("completion", (), "Generate shell completion scripts"),
+    "cp": ("cp", (), "Copy files/folders between a container and the local filesystem"),
+    "create": ("create", (), "Create but do not start a container"),
+    "diff": ("diff", (), "Inspect changes to a container's file system"),
     "doctor": ("doctor", (), "Try what a container needs from this machine and say what works"),
+    "events": ("events", (), "Show events of containers, images and volumes"),
+    "exec": ("exec", (), "Run a process in a running container"),
     "images": ("images", (), "List images in local storage"),
     "info": ("info", (), "Display system information"),
+    "init": ("init", (), "Initialize one or more containers"),
     "inspect": ("inspect", (), "Display the configuration of an image or container"),
+    "kill": ("kill", (), "Kill one or more running containers with a specific signal"),
+    "logs": ("logs", (), "Fetch the logs of one or more containers"),
+    "mount": ("mount", (), "Mount a container's root file system"),
+    "pause": ("pause", (), "Pause all the processes in one or more containers"),
+    "port": ("port", (), "List port mappings or a specific mapping for the container"),
     "ps": ("ps", (), "List containers"),
     "pull": ("pull", (), "Pull an image from a registry"),
+    "rename": ("rename", (), "Rename an existing container"),
+    "restart": ("restart", (), "Restart one or more containers"),
     "rm": ("rm", (), "Remove one or more containers"),
     "rmi": ("rmi", (), "Removes one or more images from local storage"),
     "run": ("run", (), "Run a command in a new container"),
+    "start": ("start", (), "Start one or more containers"),
+    "stats": ("stats", (), "Display a live stream of container resource usage statistics"),
+    "stop": ("stop", (), "Stop one or more containers"),
+    "top": ("top", (), "Display the running processes of a container"),
+    "umount": ("unmount", (), "Unmount a container's root file system"),
+    "unmount": ("unmount", (), "Unmount a container's root file system"),
+    "unpause": ("unpause", (), "Unpause the processes in one or more containers"),
+    "unshare": ("unshare", (), "Run a command in the user namespace of the containers"),
+    "update": ("update", (), "Update the resource limits of a container"),
     "version": ("version", (), "Display the version"),
+    "wait": ("wait", (), "Block on one or more containers"),
+}
+_IMAGE = {
+    "inspect": ("inspect", ("--type", "image"), "Display the configuration of an image"),
+    "list": ("images", (), "List images in local storage"),
+    "ls": ("images", (), "List images in local storage"),
+    "pull": ("pull", (), "Pull an image from a registry"),
+    "rm": ("rmi", (), "Removes one or more images from local storage"),
+}
+_CONTAINER = {
+    **{verb: VERBS[verb] for verb in (
+        "attach", "cp", "create", "diff", "exec", "init", "kill", "logs", "mount", "pause", "port", "ps", "rename",
+        "restart", "rm", "run", "start", "stats", "stop", "top", "umount", "unmount", "unpause", "update", "wait")},
+    "exists": ("exists", (), "Check if a container exists in local storage"),
+    "inspect": ("inspect", ("--type", "container"), "Display the configuration of a container"),
+    "list": ("ps", (), "List containers"),
+    "ls": ("ps", (), "List containers"),
+    "prune": ("container_prune", (), "Remove all non running containers"),
+    "unit": ("unit", (), "Print a systemd unit for a container"),
 }
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, tuple[str, ...], str]]]] = {
-    "image": ("Manage images", {
-        "inspect": ("inspect", ("--type", "image"), "Display the configuration of an image"),
-        "list": ("images", (), "List images in local storage"),
-        "ls": ("images", (), "List images in local storage"),
-        "pull": ("pull", (), "Pull an image from a registry"),
-        "rm": ("rmi", (), "Removes one or more images from local storage"),
+    "container": ("Manage containers", _CONTAINER),
+    "healthcheck": ("Manage health checks on containers", {
+        "run": ("healthcheck", (), "Run the health check of a container"),
     }),
-    "container": ("Manage containers", {
-        "inspect": ("inspect", ("--type", "container"), "Display the configuration of a container"),
-        "list": ("ps", (), "List containers"),
-        "ls": ("ps", (), "List containers"),
-        "ps": ("ps", (), "List containers"),
-        "rm": ("rm", (), "Remove one or more containers"),
-        "run": ("run", (), "Run a command in a new container"),
+    "image": ("Manage images", _IMAGE),
+    "network": ("Manage networks", {
+        "list": ("network", ("ls",), "List networks"),
+        "ls": ("network", ("ls",), "List networks"),
+    }),
+    "secret": ("Manage secrets", {
+        "create": ("secret", ("create",), "Create a new secret"),
+        "exists": ("secret", ("exists",), "Check if a secret exists in local storage"),
+        "inspect": ("secret", ("inspect",), "Inspect a secret"),
+        "list": ("secret", ("ls",), "List secrets"),
+        "ls": ("secret", ("ls",), "List secrets"),
+        "rm": ("secret", ("rm",), "Remove one or more secrets"),
     }),
     "system": ("Manage rootless", {
+        "df": ("system", ("df",), "Show disk usage"),
+        "events": ("events", (), "Show events of containers, images and volumes"),
         "info": ("info", (), "Display system information"),
+        "prune": ("system", ("prune",), "Remove unused data"),
+        "reset": ("system", ("reset",), "Reset storage: remove everything"),
+    }),
+    "volume": ("Manage volumes", {
+        "create": ("volume", ("create",), "Create a new volume"),
+        "exists": ("volume", ("exists",), "Check if a volume exists"),
+        "inspect": ("volume", ("inspect",), "Display detailed information on one or more volumes"),
+        "list": ("volume", ("ls",), "List volumes"),
+        "ls": ("volume", ("ls",), "List volumes"),
+        "prune": ("volume", ("prune",), "Remove all unused volumes"),
+        "rm": ("volume", ("rm",), "Remove one or more volumes"),
     }),
 }  # fmt: skip
 
 # podman's other verbs: known, and refused in one line each
 LATER = (
-    "attach", "auto-update", "build", "buildx", "commit", "cp", "create", "diff", "events", "exec", "export",
-    "generate", "healthcheck", "history", "import", "init", "kill", "kube", "load", "login", "logout", "logs",
-    "machine", "manifest", "mount", "network", "pause", "play", "pod", "port", "push", "rename", "restart",
-    "save", "search", "secret", "start", "stats", "stop", "tag", "top", "umount", "unmount", "unpause",
-    "unshare", "untag", "update", "volume", "wait",
+    "auto-update", "build", "buildx", "commit", "export", "generate", "history", "import", "kube", "load", "login",
+    "logout", "machine", "manifest", "play", "pod", "push", "save", "search", "tag", "untag",
 )  # fmt: skip
 LATER_IN_GROUP = {
     "image": ("build", "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
               "search", "sign", "tag", "tree", "trust", "unmount", "untag"),
-    "container": ("attach", "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec", "exists",
-                  "export", "init", "kill", "logs", "mount", "pause", "port", "prune", "rename",
-                  "restart", "restore", "runlabel", "start", "stats", "stop", "top", "unmount", "unpause",
-                  "update", "wait"),
-    "system": ("connection", "df", "events", "migrate", "prune", "renumber", "reset", "service"),
+    "container": ("checkpoint", "cleanup", "clone", "commit", "export", "restore", "runlabel"),
+    "network": ("connect", "create", "disconnect", "exists", "inspect", "prune", "reload", "rm"),
+    "system": ("connection", "migrate", "renumber", "service"),
+    "volume": ("export", "import", "mount", "reload", "unmount"),
 }  # fmt: skip
 
 

@@ -94,8 +94,62 @@ class NetworkRequest:
 
 
 @record
+class HealthRequest:
+    """A health check as --health-* or the image's HEALTHCHECK ask for it.
+
+    Shape: *test* is ("CMD", argv...), ("CMD-SHELL", text) or ("NONE",); durations in nanoseconds, 0: podman's default;
+           *on_failure* none, kill, restart, stop
+    """
+
+    test: tuple[str, ...] = ()
+    interval_ns: int = 0
+    timeout_ns: int = 0
+    start_period_ns: int = 0
+    retries: int = 0
+    on_failure: str = "none"
+
+
+@record
+class Limits:
+    """Resource limits; None or empty: not asked for. Sizes in bytes, -1 unlimited; devices are (path, number)."""
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
+    cpu_shares: int | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    cpu_rt_period: int | None = None
+    cpu_rt_runtime: int | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int | None = None
+    blkio_weight: int | None = None
+    blkio_weight_device: tuple[tuple[str, int], ...] = ()
+    read_bps: tuple[tuple[str, int], ...] = ()
+    read_iops: tuple[tuple[str, int], ...] = ()
+    write_bps: tuple[tuple[str, int], ...] = ()
+    write_iops: tuple[tuple[str, int], ...] = ()
+    unified: tuple[tuple[str, str], ...] = ()
+
+
+@record
+class SecretRequest:
+    """One `--secret`: *kind* mount (a file, *target* its path) or env (*target* the variable)."""
+
+    source: str
+    kind: str = "mount"
+    target: str = ""
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+
+
+@record
 class RunOptions:
-    """All of `rootless run`.
+    """All of `rootless run` and `rootless create`.
 
     Shape: *image* is the reference, or the directory when *rootfs* is set. Pairs are (name, value).
     *env* is the merged result of --env-file and -e (already with the values taken from the caller's
@@ -104,6 +158,9 @@ class RunOptions:
     *entrypoint* None: the image's; ("",): none.
     *timeout* and *stop_timeout* in seconds, 0 for *timeout*: no limit; *shm_size* in bytes, None: the default.
     *host_users* are lines of the host's passwd for --hostuser.
+    *pid*, *ipc*, *uts*, *userns* and the mode of *network* may be `container:NAME`. *attach* None: all that there is;
+    *detach_keys* "" disables them. *restart* no, on-failure, always, unless-stopped; *restart_tries* 0: no end.
+    *log_driver* "": k8s-file; *sdnotify* container, conmon, healthy, ignore. *cgroups* enabled, disabled, no-conmon, split.
     """
 
     image: str
@@ -185,5 +242,32 @@ class RunOptions:
     shm_size: int | None = None
     volumes: tuple[VolumeRequest, ...] = ()
     devices: tuple[DeviceRequest, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    secrets: tuple[SecretRequest, ...] = ()
+    # a life beyond the command
+    detach: bool = False
+    attach: tuple[str, ...] | None = None
+    detach_keys: str = "ctrl-p,ctrl-q"
+    replace: bool = False
+    remove_image: bool = False
+    requires: tuple[str, ...] = ()
+    restart: str = "no"
+    restart_tries: int = 0
+    log_driver: str = ""
+    log_opts: tuple[tuple[str, str], ...] = ()
+    health: HealthRequest | None = None
+    no_healthcheck: bool = False
+    sdnotify: str = "container"
+    supervisor_pidfile: str = ""
+    # limits
+    limits: Limits = Limits()
+    cgroups: str = "enabled"
+    cgroup_parent: str = ""
+    # maps of its own
+    uid_map: tuple[str, ...] = ()
+    gid_map: tuple[str, ...] = ()
+    subuid_name: str = ""
+    subgid_name: str = ""
+    domainname: str = ""
     # what the CLI shall print before it starts
     warnings: tuple[str, ...] = ()
