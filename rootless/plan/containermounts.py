@@ -62,7 +62,7 @@ def plan_mounts(
     network: str,
     tty_gid: bool,
     volumes_dir: str,
-    new_volume: Callable[[], str],
+    new_volume: Callable[[str], str],
     host_devices: tuple[str, ...],
     settle: Callable[[str], str],
     host_path: Callable[[str], str],
@@ -127,7 +127,7 @@ def _image_volumes(options: RunOptions, image_volumes: tuple[str, ...]) -> tuple
 def _asked(
     request: VolumeRequest,
     volumes_dir: str,
-    new_volume: Callable[[], str],
+    new_volume: Callable[[str], str],
     volumes: list[VolumeUse],
     binds: list[BindUse],
 ) -> Mount:
@@ -137,7 +137,7 @@ def _asked(
         return Mount(request.target, "devpts", "devpts", request.options)
     source, words = request.source, list(request.options)
     if request.kind == "volume":
-        name = request.source or new_volume()
+        name = request.source or new_volume(request.target)
         source = f"{volumes_dir}/{name}/_data"
         use = VolumeUse(name, source, request.target, not request.source, request.copy_up, request.chown)
         volumes.append(use)

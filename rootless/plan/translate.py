@@ -43,7 +43,7 @@ class Surroundings:
            *settle* returns where a path of the root file system is once dangling links are followed inside it.
            *host_path* resolves the links of a bind source: the container's root is mounted over the host's before
            binds are made, and a link with `..` would climb into it. *host_mqueue*: the host has a /dev/mqueue.
-           *new_volume* returns the name of a new anonymous volume. *host_devices* are the nodes of the host's /dev
+           *new_volume* returns the name of the anonymous volume for a target. *host_devices* are the nodes of the host's /dev
            (only read for --privileged)
     """
 
@@ -53,7 +53,7 @@ class Surroundings:
     files_dir: str
     volumes_dir: str
     read_file: Callable[[str], bytes | None]
-    new_volume: Callable[[], str]
+    new_volume: Callable[[str], str]
     image_name: str = ""
     image_id: str = ""
     host_name: str = ""
