@@ -1,126 +1,247 @@
-"""The part of Go's text/template that `--format '{{...}}'` needs, over plain values.
+"""The part of Go's text/template that `--format '{{...}}'` needs: parsing and execution. Loaded only for a template.
 
-Values are dicts (structs and maps), lists, str, int, float, bool, None. Actions: fields and chains,
-variables, pipelines, parentheses, if/else if/else, range/else, with/else, comments, trim marks.
-Functions: and or not eq ne lt le gt ge len index slice print printf println html json join split
-upper lower title, and `truncate`, `pad`, which docker has.
+Actions: fields and chains, variables, pipelines, parentheses, if/else if/else, range/else, break, continue, with/else,
+comments, trim marks. The functions and what values are: cli/govalues.py.
 
-Source: Go's text/template documentation; podman 4.3's `--format`, whose words the errors have
+    Template("{{range .}}{{.ID}}\n{{end}}", "ps").render([Struct({"ID": "x"})])
+
+Source: Go's text/template documentation and the words and positions of its errors, as podman 4.3 prints them
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from rootless.cli.govalues import FUNCTIONS, CallError, Struct, Time, kind_of, show, truth
 from rootless.errors import UsageError
-from rootless.spec import jsontext
+from rootless.spec import moment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    # (kind, text, position)
+    Token = tuple[str, str, int]
+    Operand = tuple[str, Any, int]
+    Command = list[Operand]
+    Pipeline = tuple[str, str, list[Command], int]
+    Node = tuple[str, Any, int]
 
 _DIGITS = "0123456789"
+_CONTEXT = 20
+_BLOCKS = ("if", "range", "with")
+_WORDS = ("true", "false", "nil", "and", "or")
 
 
 class TemplateError(UsageError):
     """A template that does not parse or cannot be filled in."""
 
 
-class _Struct(dict[str, Any]):
-    """A dict whose missing fields are an error, as those of a Go struct are."""
-
-
-def struct(value: dict[str, Any]) -> dict[str, Any]:
+def struct(value: dict[str, Any], kind: str = "struct") -> dict[str, Any]:
     """Mark *value* as a struct: a field that it lacks is an error, not `<no value>`."""
-    return _Struct(value)
+    made = Struct(value)
+    made.kind = kind
+    return made
 
 
 class Template:
-    """A parsed template."""
+    """A parsed template. Raises: TemplateError"""
 
     def __init__(self, text: str, name: str) -> None:
-        self._name = name
-        self._tokens = _lex(text, name)
+        self._text, self._name = text, name
+        self._tokens = self._lex()
         self._at = 0
-        self._nodes = self._block(())
-        if self._at < len(self._tokens):
-            raise self._error(f"unexpected {{{{{self._tokens[self._at][1][0][1]}}}}}")
+        self._declared: list[str] = ["$"]
+        self._nodes, _ = self._block(())
+        self._names: list[tuple[str, Any]] = []
+        self._out: list[str] = []
 
     def render(self, value: Any) -> str:
         """Return the template filled in with *value*.
 
-        Raises: TemplateError
+        Raises: TemplateError; what was made until then is its `done`
         """
-        out: list[str] = []
-        self._run(self._nodes, value, {"$": value}, out)
-        return "".join(out)
+        self._out = []
+        self._names = [("$", value)]
+        try:
+            self._run(self._nodes, value)
+        except TemplateError as error:
+            error.done = "".join(self._out)  # type: ignore[attr-defined]
+            raise
+        return "".join(self._out)
 
     def fields(self) -> list[str]:
-        """Return the top-level fields that stand in the template, for the headings of a table."""
-        found: list[str] = []
-        for kind, tokens in self._tokens:
-            if kind == "action":
-                found += [text.split(".")[1] for what, text in tokens if what == "field" and len(text) > 1]
-        return found
+        """Return the top-level fields that stand in the template."""
+        return [
+            text.split(".")[1]
+            for kind, tokens in self._tokens
+            if kind == "action"
+            for what, text, _ in tokens
+            if what == "field" and len(text) > 1
+        ]
 
-    # ---- parsing: blocks of (kind, payload)
+    # ---- parsing
 
-    def _error(self, message: str) -> TemplateError:
-        return TemplateError(f"template: {self._name}:1: {message}")
+    def _wrong(self, words: str, at: int = 0) -> NoReturn:
+        raise TemplateError(f"template: {self._name}:{1 + self._text.count(chr(10), 0, at)}: {words}")
 
-    def _block(self, ends: tuple[str, ...]) -> list[tuple[str, Any]]:
-        nodes: list[tuple[str, Any]] = []
+    def _lex(self) -> list[tuple[str, Any]]:
+        """Split into ("text", str) and ("action", tokens)."""
+        text = self._text
+        found: list[tuple[str, Any]] = []
+        at, trim = 0, False
+        while True:
+            start = text.find("{{", at)
+            piece = text[at:] if start < 0 else text[at:start]
+            if trim:
+                piece = piece.lstrip()
+            if start < 0:
+                return [*found, ("text", piece)] if piece else found
+            at = start + 2
+            if text[at : at + 1] == "-" and text[at + 1 : at + 2].isspace():
+                piece = piece.rstrip()
+                at += 2
+            if piece:
+                found.append(("text", piece))
+            if text[at:].lstrip().startswith("/*"):
+                close = text.find("*/", at)
+                end = text.find("}}", close)
+                if close < 0 or end < 0:
+                    self._wrong("unclosed comment", at)
+                trim = text[close + 2 : end].strip() == "-"
+                at = end + 2
+                continue
+            tokens, at, trim = self._lex_action(at)
+            found.append(("action", tokens))
+
+    def _lex_action(self, at: int) -> tuple[list[Token], int, bool]:
+        text = self._text
+        tokens: list[Token] = []
+        while True:
+            if at >= len(text):
+                self._wrong("unclosed action", at)
+            if text.startswith("}}", at):
+                return tokens, at + 2, False
+            if text.startswith("-}}", at) and text[at - 1].isspace():
+                return tokens, at + 3, True
+            c, begin = text[at], at
+            if c.isspace():
+                at += 1
+            elif c in "\"`'":
+                value, at = self._lex_string(at)
+                tokens.append(("string", value, begin))
+            elif c in "()|":
+                tokens.append(({"(": "open", ")": "close", "|": "pipe"}[c], c, begin))
+                at += 1
+            elif c in ",=" or text.startswith(":=", at):
+                at += 2 if c == ":" else 1
+                tokens.append(("comma" if c == "," else "assign", text[begin:at], begin))
+            elif c in _DIGITS or (c in "+-" and text[at + 1 : at + 2] and text[at + 1] in _DIGITS):
+                at = self._word_end(at + 1, ".")
+                tokens.append(("number", text[begin:at], begin))
+            elif c in ".$_" or c.isalpha():
+                at = self._word_end(at + 1, "_.")
+                kind = "field" if c == "." else "variable" if c == "$" else "word"
+                tokens.append((kind, text[begin:at], begin))
+            else:
+                self._wrong(f"bad character U+{ord(c):04X} '{c}'", at)
+
+    def _word_end(self, at: int, more: str) -> int:
+        while at < len(self._text) and (self._text[at].isalnum() or self._text[at] in more):
+            at += 1
+        return at
+
+    def _lex_string(self, at: int) -> tuple[str, int]:
+        text, quote, end = self._text, self._text[at], at + 1
+        while end < len(text) and text[end] != quote and (text[end] != "\n" or quote == "`"):
+            end += 2 if text[end] == "\\" and quote != "`" else 1
+        if end >= len(text) or text[end] == "\n" != quote:
+            kinds = {'"': "quoted string", "`": "raw quoted string", "'": "character constant"}
+            self._wrong(f"unterminated {kinds[quote]}", at)
+        inside = text[at + 1 : end]
+        if quote == "`":
+            return inside, end + 1
+        out, i = "", 0
+        while i < len(inside):
+            c = inside[i]
+            if c == "\\":
+                i += 1
+                c = {"n": "\n", "t": "\t", "r": "\r", "a": "\a"}.get(inside[i], inside[i])
+            out += c
+            i += 1
+        return out, end + 1
+
+    def _block(self, ends: tuple[str, ...]) -> tuple[list[Node], list[Token]]:
+        """Read nodes up to one of *ends*; return them and the tokens of the end."""
+        nodes: list[Node] = []
+        scope = len(self._declared)
         while self._at < len(self._tokens):
             kind, payload = self._tokens[self._at]
+            self._at += 1
             if kind == "text":
-                nodes.append(("text", payload))
-                self._at += 1
+                nodes.append(("text", payload, 0))
                 continue
-            word = payload[0][1] if payload and payload[0][0] == "word" else ""
+            if not payload:
+                self._wrong("missing value for command")
+            word, begin = payload[0][1] if payload[0][0] == "word" else "", payload[0][2]
             if word in ("end", "else"):
                 if word not in ends:
-                    raise self._error(f"unexpected {{{{{word}}}}}")
-                return nodes
-            self._at += 1
-            if word in ("if", "range", "with"):
-                nodes.append(self._branch(word, payload[1:]))
-            elif payload:
-                nodes.append(("print", self._assignment(payload)))
+                    self._wrong(f"unexpected {{{{{word}}}}}", begin)
+                del self._declared[scope:]
+                return nodes, payload
+            if word in _BLOCKS:
+                nodes.append(self._branch(word, payload[1:], begin))
+            elif word in ("break", "continue"):
+                nodes.append((word, None, begin))
+            elif word in ("template", "block", "define"):
+                name = payload[1][1] if len(payload) > 1 else ""
+                self._wrong(f'template "{name}" not defined', begin)
+            else:
+                nodes.append(("print", self._pipeline(payload), begin))
         if ends:
-            raise self._error("unexpected EOF")
-        return nodes
+            self._wrong("unexpected EOF", len(self._text))
+        return nodes, []
 
-    def _branch(self, word: str, tokens: list[tuple[str, str]]) -> tuple[str, Any]:
+    def _branch(self, word: str, tokens: list[Token], begin: int) -> Node:
         if not tokens:
-            raise self._error(f"missing value for {word}")
-        head = self._range_head(tokens) if word == "range" else self._assignment(tokens)
-        body = self._block(("end", "else"))
-        otherwise: list[tuple[str, Any]] = []
-        payload = self._tokens[self._at][1]
-        self._at += 1
-        if payload[0][1] == "else":
-            if len(payload) > 1 and payload[1][1] in ("if", "with"):
-                otherwise = [self._branch(payload[1][1], payload[2:])]
-                return word, (head, body, otherwise)
-            otherwise = self._block(("end",))
-            self._at += 1
-        return word, (head, body, otherwise)
+            self._wrong(f"missing value for {word}", begin)
+        scope = len(self._declared)
+        head: tuple[str, ...] = ()
+        if word == "range":
+            marks = [i for i, token in enumerate(tokens) if token[0] == "assign"]
+            if marks:
+                head = tuple([token[1] for token in tokens[: marks[0]] if token[0] == "variable"])
+                tokens = tokens[marks[0] + 1 :]
+        pipeline = self._pipeline(tokens, word)
+        self._declared += head
+        body, ending = self._block(("end", "else"))
+        otherwise: list[Node] = []
+        if ending[0][1] == "else":
+            if len(ending) > 1 and ending[1][1] in ("if", "with"):
+                otherwise = [self._branch(ending[1][1], ending[2:], ending[1][2])]
+            else:
+                otherwise, _ = self._block(("end",))
+        del self._declared[scope:]
+        return word, (head, pipeline, body, otherwise), begin
 
-    def _range_head(self, tokens: list[tuple[str, str]]) -> tuple[Any, Any]:
-        marks = [i for i, (kind, _) in enumerate(tokens) if kind == "assign"]
-        if not marks:
-            return (), self._pipeline(tokens)
-        names = tuple(text for kind, text in tokens[: marks[0]] if kind == "variable")
-        return names, self._pipeline(tokens[marks[0] + 1 :])
+    def _pipeline(self, tokens: list[Token], what: str = "command") -> Pipeline:
+        """Return (declared variable, its mark, commands, position)."""
+        if not tokens:
+            self._wrong(f"missing value for {what}")
+        if len(tokens) > 1 and tokens[0][0] == "variable" and tokens[1][0] == "assign":
+            if len(tokens) < 3:
+                self._wrong("missing value for command", tokens[0][2])
+            name, mark = tokens[0][1], tokens[1][1]
+            commands = self._commands(tokens[2:])
+            if mark == "=":
+                self._check_declared(name, tokens[0][2])
+            self._declared.append(name)
+            return name, mark, commands, tokens[0][2]
+        return "", "", self._commands(tokens), tokens[0][2]
 
-    def _assignment(self, tokens: list[tuple[str, str]]) -> tuple[Any, Any]:
-        if len(tokens) > 2 and tokens[0][0] == "variable" and tokens[1][0] == "assign":
-            return tokens[0][1], self._pipeline(tokens[2:])
-        return "", self._pipeline(tokens)
-
-    def _pipeline(self, tokens: list[tuple[str, str]]) -> list[list[Any]]:
-        """Return the commands of a pipeline, each a list of operands."""
-        commands: list[list[Any]] = [[]]
+    def _commands(self, tokens: list[Token]) -> list[Command]:
+        commands: list[Command] = [[]]
         at = 0
         while at < len(tokens):
-            kind, text = tokens[at]
+            kind, text, begin = tokens[at]
             if kind == "pipe":
                 commands.append([])
             elif kind == "open":
@@ -129,321 +250,209 @@ class Template:
                     depth += {"open": 1, "close": -1}.get(tokens[end][0], 0)
                     end += 1
                 if depth:
-                    raise self._error("unclosed left paren")
+                    self._wrong("unclosed left paren", begin)
                 inner = self._pipeline(tokens[at + 1 : end - 1])
                 at = end - 1
                 chain = ""
-                if at + 1 < len(tokens) and tokens[at + 1][0] == "field":
+                # `(...).Field`: without a blank between
+                if at + 1 < len(tokens) and tokens[at + 1][0] == "field" and tokens[at + 1][2] == tokens[at][2] + 1:
                     chain = tokens[at + 1][1]
                     at += 1
-                commands[-1].append(("paren", (inner, chain)))
+                commands[-1].append(("paren", (inner, chain), begin))
             elif kind == "close":
-                raise self._error("unexpected right paren")
-            elif kind == "assign":
-                raise self._error(f'unexpected "{text}" in operand')
+                self._wrong("unexpected right paren", begin)
+            elif kind in ("assign", "comma"):
+                self._wrong(f'unexpected "{text}" in operand', begin)
             else:
-                if kind == "word" and text not in FUNCTIONS and text not in ("true", "false", "nil", "and", "or"):
-                    raise self._error(f'function "{text}" not defined')
-                commands[-1].append((kind, text))
+                if kind == "word" and text not in FUNCTIONS and text not in _WORDS:
+                    self._wrong(f'function "{text}" not defined', begin)
+                if kind == "variable":
+                    self._check_declared(text.partition(".")[0], begin)
+                if kind == "number":
+                    self._check_number(text, begin)
+                commands[-1].append((kind, text, begin))
             at += 1
-        if any(not command for command in commands):
-            raise self._error("missing value for command")
+        if not all(commands):
+            self._wrong("missing value for command", tokens[0][2])
         return commands
+
+    def _check_declared(self, name: str, at: int) -> None:
+        if name not in self._declared:
+            self._wrong(f'undefined variable "{name}"', at)
+
+    def _check_number(self, text: str, at: int) -> None:
+        try:
+            _number(text)
+        except ValueError:
+            self._wrong(f'bad number syntax: "{text}"', at)
 
     # ---- running
 
-    def _run(self, nodes: list[tuple[str, Any]], dot: Any, names: dict[str, Any], out: list[str]) -> None:
-        for kind, payload in nodes:
+    def _failed(self, words: str, at: int, context: str) -> NoReturn:
+        start = self._text.rfind("\n", 0, at)
+        column = at if start < 0 else at - start - 1
+        line = 1 + self._text.count("\n", 0, at)
+        shown = context if len(context) <= _CONTEXT else context[:_CONTEXT] + "..."
+        raise TemplateError(f'template: {self._name}:{line}:{column}: executing "{self._name}" at <{shown}>: {words}')
+
+    def _run(self, nodes: list[Node], dot: Any) -> str:
+        """Write what *nodes* give; return `break` or `continue` when one of these ended it."""
+        for kind, payload, _ in nodes:
             if kind == "text":
-                out.append(payload)
+                self._out.append(payload)
             elif kind == "print":
-                name, pipeline = payload
-                value = self._value(pipeline, dot, names)
-                if name:
-                    names[name] = value
-                else:
-                    out.append(show(value))
+                value = self._evaluate(payload, dot)
+                if not payload[0]:
+                    self._out.append(show(value))
+            elif kind in ("break", "continue"):
+                return kind
             else:
-                (head, pipeline), body, otherwise = payload
-                value = self._value(pipeline, dot, names)
-                inner = dict(names)
-                if kind == "range":
-                    self._range(head, value, body, otherwise, dot, inner, out)
-                    continue
-                if head:
-                    inner[head] = value
-                chosen = body if truth(value) else otherwise
-                self._run(chosen, value if kind == "with" and chosen is body else dot, inner, out)
+                scope = len(self._names)
+                ended = self._walk(kind, payload, dot)
+                del self._names[scope:]
+                if ended:
+                    return ended
+        return ""
+
+    def _walk(self, kind: str, payload: Any, dot: Any) -> str:
+        head, pipeline, body, otherwise = payload
+        value = self._evaluate(pipeline, dot)
+        if kind == "range":
+            self._range(head, value, pipeline, body, otherwise, dot)
+            return ""
+        chosen = body if truth(value) else otherwise
+        return self._run(chosen, value if kind == "with" and chosen is body else dot)
 
     def _range(
-        self,
-        head: tuple[str, ...],
-        value: Any,
-        body: Any,
-        otherwise: Any,
-        dot: Any,
-        names: dict[str, Any],
-        out: list[str],
+        self, head: tuple[str, ...], value: Any, pipeline: Pipeline, body: Any, otherwise: Any, dot: Any
     ) -> None:
+        pairs: list[tuple[Any, Any]] = []
+        if isinstance(value, Struct) or not (value is None or isinstance(value, (dict, list, tuple))):
+            self._failed(f"range can't iterate over {show(value)}", pipeline[3], _pipeline_text(pipeline))
         if isinstance(value, dict):
             pairs = [(key, value[key]) for key in sorted(value)]
-        elif isinstance(value, (list, tuple)):
+        elif value is not None:
             pairs = list(enumerate(value))
-        elif value is None:
-            pairs = []
-        else:
-            raise self._error(f"range can't iterate over {show(value)}")
         if not pairs:
-            self._run(otherwise, dot, names, out)
+            self._run(otherwise, dot)
+        scope = len(self._names)
         for key, item in pairs:
             if len(head) == 1:
-                names[head[0]] = item
+                self._names.append((head[0], item))
             elif head:
-                names[head[0]], names[head[1]] = key, item
-            self._run(body, item, names, out)
+                self._names += [(head[0], key), (head[1], item)]
+            ended = self._run(body, item)
+            del self._names[scope:]
+            if ended == "break":
+                break
 
-    def _value(self, pipeline: list[list[Any]], dot: Any, names: dict[str, Any]) -> Any:
+    def _evaluate(self, pipeline: Pipeline, dot: Any) -> Any:
+        name, mark, commands, _ = pipeline
         value: Any = None
-        for at, command in enumerate(pipeline):
-            value = self._command(command, [value] if at else [], dot, names)
+        for at, command in enumerate(commands):
+            value = self._command(command, [value] if at else [], dot)
+        if mark == ":=":
+            self._names.append((name, value))
+        elif mark:
+            for at in range(len(self._names) - 1, -1, -1):
+                if self._names[at][0] == name:
+                    self._names[at] = (name, value)
+                    break
         return value
 
-    def _command(self, command: list[Any], piped: list[Any], dot: Any, names: dict[str, Any]) -> Any:
-        kind, text = command[0]
+    def _command(self, command: Command, piped: list[Any], dot: Any) -> Any:
+        kind, text, begin = command[0]
         if kind == "word" and text in ("and", "or"):
             last: Any = None
             for operand in command[1:]:
-                last = self._operand(operand, dot, names)
+                last = self._operand(operand, dot)
                 if truth(last) != (text == "and"):
                     return last
             return piped[0] if piped else last
         if kind == "word" and text in FUNCTIONS:
-            arguments = [self._operand(operand, dot, names) for operand in command[1:]] + piped
+            function, least, most = FUNCTIONS[text]
+            arguments = [self._operand(operand, dot) for operand in command[1:]] + piped
+            if len(arguments) < least or 0 <= most < len(arguments):
+                want = str(least) if least == most else f"at least {least}"
+                self._failed(f"wrong number of args for {text}: want {want} got {len(arguments)}", begin, text)
             try:
-                return FUNCTIONS[text](*arguments)
-            except TemplateError:
-                raise
-            except (TypeError, ValueError, LookupError, AttributeError) as error:
-                raise self._error(f'executing "{self._name}" at <{text}>: error calling {text}: {error}') from None
+                return function(*arguments)
+            except CallError as error:
+                if error.argument is not None and error.argument + 1 < len(command):
+                    culprit = command[error.argument + 1]
+                    self._failed(str(error), culprit[2], _operand_text(culprit))
+                self._failed(f"error calling {text}: {error}", begin, _command_text(command))
+            except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+                self._failed(f"error calling {text}: {error}", begin, _command_text(command))
         if len(command) > 1 or piped:
-            raise self._error(f"can't give argument to non-function {text}")
-        return self._operand(command[0], dot, names)
+            self._failed(
+                f"can't give argument to non-function {_operand_text(command[0])}", begin, _command_text(command)
+            )
+        return self._operand(command[0], dot)
 
-    def _operand(self, operand: tuple[str, Any], dot: Any, names: dict[str, Any]) -> Any:
-        kind, text = operand
+    def _operand(self, operand: Operand, dot: Any) -> Any:
+        kind, text, begin = operand
         if kind == "field":
-            return self._chain(dot, text, text)
+            return self._chain(dot, text, text, begin)
         if kind == "variable":
             name, point, rest = text.partition(".")
-            if name not in names:
-                raise self._error(f'undefined variable "{name}"')
-            return self._chain(names[name], point + rest, text)
+            for known, value in reversed(self._names):
+                if known == name:
+                    return self._chain(value, point + rest, text, begin)
+            self._failed(f"undefined variable: {name}", begin, text)
         if kind == "string":
             return text
         if kind == "number":
-            return float(text) if "." in text else int(text, 0)
+            return _number(text)
         if kind == "paren":
-            return self._chain(self._value(text[0], dot, names), text[1], text[1])
+            inner, chain = text
+            scope = len(self._names)
+            value = self._evaluate(inner, dot)
+            del self._names[scope:]
+            return self._chain(value, chain, chain, begin)
         if text in ("true", "false", "nil"):
             return {"true": True, "false": False}.get(text)
-        return self._command([operand], [], dot, names)
+        return self._command([operand], [], dot)
 
-    def _chain(self, value: Any, fields: str, shown: str) -> Any:
-        for field in fields.split(".")[1:]:
-            if not field:
-                continue
+    def _chain(self, value: Any, fields: str, shown: str, begin: int) -> Any:
+        names = [field for field in fields.split(".")[1:] if field]
+        for field in names:
             if isinstance(value, dict):
-                if field not in value and isinstance(value, _Struct):
-                    raise self._missing(shown, field)
-                value = value.get(field)
-            elif value is not None:
-                raise self._missing(shown, field)
+                if field in value:
+                    value = value[field]
+                    continue
+                if not isinstance(value, Struct):
+                    value = None
+                    continue
+            elif value is None:
+                continue
+            elif isinstance(value, Time) and field in ("Unix", "Year"):
+                ns = moment.parse(str(value)) or 0
+                value = ns // moment.SECOND_NS if field == "Unix" else int(value[:4])
+                continue
+            at = begin + len(shown[1:].partition(".")[0]) + 1 if shown.count(".") + (shown[0] == "$") > 1 else begin
+            self._failed(f"can't evaluate field {field} in type {kind_of(value)}", at, shown)
         return value
 
-    def _missing(self, shown: str, field: str) -> TemplateError:
-        return self._error(f'executing "{self._name}" at <{shown}>: can\'t evaluate field {field}')
+
+def _number(text: str) -> int | float:
+    """Raises: ValueError"""
+    return float(text) if "." in text else int(text, 0)
 
 
-def _lex(text: str, name: str) -> list[tuple[str, Any]]:
-    """Split into ("text", str) and ("action", tokens)."""
-    found: list[tuple[str, Any]] = []
-    at, trim = 0, False
-    while True:
-        start = text.find("{{", at)
-        piece = text[at:] if start < 0 else text[at:start]
-        if trim:
-            piece = piece.lstrip()
-        if start < 0:
-            if piece:
-                found.append(("text", piece))
-            return found
-        at = start + 2
-        if text[at : at + 1] == "-" and text[at + 1 : at + 2].isspace():
-            piece = piece.rstrip()
-            at += 2
-        if piece:
-            found.append(("text", piece))
-        if text[at:].lstrip().startswith("/*"):
-            close = text.find("*/", at)
-            end = text.find("}}", close)
-            if close < 0 or end < 0:
-                raise TemplateError(f"template: {name}:1: unclosed comment")
-            trim = text[close + 2 : end].strip() == "-"
-            at = end + 2
-            continue
-        tokens, at, trim = _lex_action(text, at, name)
-        found.append(("action", tokens))
+def _operand_text(operand: Operand) -> str:
+    kind, text, _ = operand
+    if kind == "string":
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+    if kind == "paren":
+        return f"({_pipeline_text(text[0])}){text[1]}"
+    return str(text)
 
 
-def _lex_action(text: str, at: int, name: str) -> tuple[list[tuple[str, str]], int, bool]:
-    tokens: list[tuple[str, str]] = []
-    while True:
-        if at >= len(text):
-            raise TemplateError(f"template: {name}:1: unclosed action")
-        if text.startswith("}}", at):
-            return tokens, at + 2, False
-        if text.startswith("-}}", at) and text[at - 1].isspace():
-            return tokens, at + 3, True
-        c = text[at]
-        if c.isspace():
-            at += 1
-        elif c in "\"`'":
-            value, at = _lex_string(text, at, name)
-            tokens.append(("string", value))
-        elif c in "()|":
-            tokens.append(({"(": "open", ")": "close", "|": "pipe"}[c], c))
-            at += 1
-        elif c == "," or c == "=" or text.startswith(":=", at):
-            width = 2 if c == ":" else 1
-            if c != ",":
-                tokens.append(("assign", text[at : at + width]))
-            at += width
-        elif c in _DIGITS or (c in "+-" and text[at + 1 : at + 2] and text[at + 1] in _DIGITS):
-            end = at + 1
-            while end < len(text) and (text[end].isalnum() or text[end] == "."):
-                end += 1
-            tokens.append(("number", text[at:end]))
-            at = end
-        elif c == "." or c == "$" or c.isalpha() or c == "_":
-            end = at + 1
-            while end < len(text) and (text[end].isalnum() or text[end] in "_."):
-                end += 1
-            kind = "field" if c == "." else "variable" if c == "$" else "word"
-            tokens.append((kind, text[at:end]))
-            at = end
-        else:
-            raise TemplateError(f"template: {name}:1: bad character U+{ord(c):04X} '{c}'")
+def _command_text(command: Command) -> str:
+    return " ".join([_operand_text(operand) for operand in command])
 
 
-def _lex_string(text: str, at: int, name: str) -> tuple[str, int]:
-    quote, end = text[at], at + 1
-    while end < len(text) and text[end] != quote:
-        end += 2 if text[end] == "\\" and quote != "`" else 1
-    if end >= len(text):
-        raise TemplateError(f"template: {name}:1: unterminated quoted string")
-    inside = text[at + 1 : end]
-    if quote == "`":
-        return inside, end + 1
-    out, i = "", 0
-    while i < len(inside):
-        if inside[i] == "\\":
-            out += {"n": "\n", "t": "\t", "r": "\r"}.get(inside[i + 1], inside[i + 1])
-            i += 2
-        else:
-            out += inside[i]
-            i += 1
-    return out, end + 1
-
-
-def truth(value: Any) -> bool:
-    """Say whether Go takes *value* as true: not zero, not empty."""
-    return bool(value)
-
-
-def show(value: Any) -> str:
-    """Return *value* as Go's %v prints it."""
-    if value is None:
-        return "<no value>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, _Struct):
-        return "{" + " ".join(show(item) for item in value.values()) + "}"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{show(value[key])}" for key in sorted(value)) + "]"
-    if isinstance(value, (list, tuple)):
-        return "[" + " ".join(show(item) for item in value) + "]"
-    return str(value)
-
-
-def _compare(*arguments: Any) -> bool:
-    first, others = arguments[0], arguments[1:]
-    return any(first == other for other in others)
-
-
-def _index(value: Any, *keys: Any) -> Any:
-    for key in keys:
-        if isinstance(value, dict):
-            value = value.get(key)
-        else:
-            if not 0 <= key < len(value):
-                raise IndexError(f"index out of range: {key}")
-            value = value[key]
-    return value
-
-
-def _printf(form: str, *arguments: Any) -> str:
-    out, at, rest = "", 0, list(arguments)
-    while at < len(form):
-        if form[at] != "%":
-            out += form[at]
-            at += 1
-            continue
-        end = at + 1
-        while end < len(form) and form[end] in "+-# 0.123456789":
-            end += 1
-        flags, verb = form[at + 1 : end], form[end : end + 1]
-        at = end + 1
-        if verb == "%":
-            out += "%"
-            continue
-        if not rest:
-            out += f"%!{verb}(MISSING)"
-            continue
-        value = rest.pop(0)
-        if verb in ("s", "v"):
-            out += f"%{flags}s" % show(value)
-        elif verb == "q":
-            out += jsontext.dumps(show(value))
-        elif verb in ("d", "x", "X", "o", "f", "g", "e"):
-            out += f"%{flags}{verb}" % value
-        elif verb == "t":
-            out += show(bool(value))
-        else:
-            out += f"%!{verb}({show(value)})"
-    return out
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "eq": _compare,
-    "ge": lambda a, b: a >= b,
-    "gt": lambda a, b: a > b,
-    "html": lambda a: show(a).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;"),
-    "index": _index,
-    "join": lambda items, mark: mark.join(show(item) for item in items or ()),
-    "json": lambda value: jsontext.dumps(value),
-    "le": lambda a, b: a <= b,
-    "len": lambda value: len(value or ()),
-    "lower": lambda text: show(text).lower(),
-    "lt": lambda a, b: a < b,
-    "ne": lambda a, b: a != b,
-    "not": lambda value: not truth(value),
-    "pad": lambda text, before, after: " " * before + text + " " * after if text else text,
-    "print": lambda *items: "".join(show(item) for item in items),
-    "printf": _printf,
-    "println": lambda *items: " ".join(show(item) for item in items) + "\n",
-    "slice": lambda value, low=0, high=None: value[low:high],
-    "split": lambda text, mark: text.split(mark),
-    "title": lambda text: text[:1].upper() + text[1:],
-    "truncate": lambda text, size: text[:size],
-    "upper": lambda text: show(text).upper(),
-}
+def _pipeline_text(pipeline: Pipeline) -> str:
+    name, mark, commands, _ = pipeline
+    return (f"{name} {mark} " if name else "") + " | ".join([_command_text(command) for command in commands])

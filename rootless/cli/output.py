@@ -1,27 +1,28 @@
-"""Listings as podman prints them: padded tables, JSON, Go templates. Not on the start-up path.
+"""Listings as podman prints them: padded tables, JSON, Go templates (whose code is loaded only when one is given).
 
     columns = (("REPOSITORY", "Repository"), ("TAG", "Tag"), ...)          what the plain table shows
     output.listing(rows, columns, format=..., name="images", headings={"ID": "IMAGE ID", ...}, noheading=...)
 
-prints *rows* (dicts with Go's field names) as a table, as JSON (`--format json`), by `--format
-'table {{.ID}}\t{{.Size}}'` or by any other template, one row after the other.
+prints *rows* (dicts with Go's field names) as a table, as JSON (`--format json` or `{{json .}}`), by `--format
+'table {{.ID}}\t{{.Size}}'` or by any other template, one row after the other. A plain table needs only the fields of
+its columns.
 
-Source: Go's text/tabwriter (cells of at least 12 columns, 2 between them); podman 4.3's output
+Source: Go's text/tabwriter (cells of at least 12 columns, 2 between them); podman 4.3's output; containers/common
+        pkg/report (what stands around a template, which the positions in errors count)
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
-from rootless.cli.gotemplate import Template, struct
-from rootless.spec import jsontext
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 MIN_WIDTH, PADDING = 12, 2
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_BEFORE, _AFTER = "{{range .}}", "{{println}}{{end}}"
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
@@ -29,12 +30,22 @@ def align(lines: Sequence[Sequence[str]]) -> str:
     width: dict[int, int] = {}
     for cells in lines:
         for at, cell in enumerate(cells[:-1]):
-            width[at] = max(width.get(at, MIN_WIDTH), len(cell) + PADDING)
-    out = ""
+            wide = len(cell) + PADDING
+            if wide > width.get(at, MIN_WIDTH):
+                width[at] = wide
+    out = []
     for cells in lines:
-        padded = [cell.ljust(width[at]) for at, cell in enumerate(cells[:-1])]
-        out += "".join(padded) + (cells[-1] if cells else "") + "\n"
-    return out
+        padded = [cell.ljust(width.get(at, MIN_WIDTH)) for at, cell in enumerate(cells[:-1])]
+        out.append("".join(padded) + (cells[-1] if cells else "") + "\n")
+    return "".join(out)
+
+
+def is_json(format: str) -> bool:
+    """Say whether --format asks for JSON: `json`, or a template that does nothing else."""
+    text = format.strip()
+    if text[:2] == "{{" and text[-2:] == "}}":
+        return text[2:-2].split() in (["json"], ["json", "."])
+    return text == "json"
 
 
 def listing(
@@ -47,27 +58,71 @@ def listing(
     noheading: bool = False,
     json_rows: Sequence[Mapping[str, Any]] | None = None,
     write: Callable[[str], object] | None = None,
+    kind: str = "struct",
 ) -> None:
-    """Print *rows*; *json_rows* stands for them in `--format json` where that document has other fields.
+    """Print *rows*; *json_rows* stands for them in JSON where that document has other fields. *kind*: a row's Go type.
 
     Raises: TemplateError - the template does not parse, or names a field that a row lacks
     """
     emit = write or sys.stdout.write
-    if format == "json":
+    if not format:
+        lines = [[cell if type(cell) is str else _shown(cell) for cell in [row[field] for _, field in columns]]
+                 for row in rows]  # fmt: skip
+        if not noheading:
+            lines.insert(0, [heading for heading, _ in columns])
+        emit(align(lines))
+        return
+    if is_json(format):
         emit(to_json(list(rows if json_rows is None else json_rows)) + "\n")
         return
-    names = {field: heading for heading, field in columns} | dict(headings or {})
-    if not format:
-        format = "table " + "\t".join("{{." + field + "}}" for _, field in columns)
+    from rootless.cli.gotemplate import Template, TemplateError, struct
+
     is_table = format.startswith("table ")
-    template = Template(_normal(format), name)
-    lines = [template.render(struct(dict(row))) for row in rows]
+    text = _normal(format)
+    whole = text.replace(" ", "").startswith("{{range.}}")
+    template = Template(text if whole else f"{_BEFORE}{text}{_AFTER}", name)
+    try:
+        printed = template.render([struct(dict(row), kind) for row in rows])
+    except TemplateError as error:
+        if not is_table:
+            emit(getattr(error, "done", ""))
+        raise
     if not is_table:
-        emit("".join(line + "\n" for line in lines))
+        emit(printed)
         return
+    lines = [line.split("\t") for line in printed.split("\n")[:-1]]
     if not noheading:
-        lines.insert(0, "\t".join(names.get(field, field.upper()) for field in template.fields()))
-    emit(align([line.rstrip("\n").split("\t") for line in lines]))
+        lines.insert(0, _headings(template, {field: heading for heading, field in columns} | dict(headings or {})))
+    emit(align(lines))
+
+
+def _headings(template: Any, known: Mapping[str, str]) -> list[str]:
+    """Fill the headings into the template, as podman does: {{upper .Names}} is NAMES."""
+    from rootless.cli.gotemplate import TemplateError
+
+    names = {field: known.get(field) or heading_of(field) for field in template.fields() if field}
+    try:
+        first: str = template.render([names]).split("\n")[0]
+        return first.split("\t")
+    except TemplateError:
+        return list(names.values())
+
+
+def heading_of(field: str) -> str:
+    """Return the heading of a Go field: its words in capitals."""
+    words = ""
+    for at, c in enumerate(field):
+        before, after = field[at - 1 : at], field[at + 1 : at + 2]
+        if at and c.isupper() and (not before.isupper() or after.islower()):
+            words += " "
+        words += c
+    return words.upper()
+
+
+def _shown(value: Any) -> str:
+    from rootless.cli.govalues import show
+
+    return show(value)
 
 
 def document(
@@ -78,21 +133,33 @@ def document(
     Raises: TemplateError
     """
     emit = write or sys.stdout.write
-    if format in ("", "json"):
+    if not format or is_json(format):
         emit(to_json(value, indent=5 if name == "inspect" else 4) + "\n")
         return
-    template = Template(_normal(format), name)
-    emit(template.render(structs(value)) + "\n")
+    from rootless.cli.gotemplate import Template
+
+    emit(Template(_normal(format), name).render(structs(value)) + "\n")
 
 
 def structs(value: Any) -> Any:
     """Mark the outer dict of *value* as a struct, so that a wrong field name is an error."""
+    from rootless.cli.gotemplate import struct
+
     return struct(value) if isinstance(value, dict) else value
 
 
 def to_json(value: Any, indent: int = 4) -> str:
     """Return JSON as podman lays it out."""
+    from rootless.spec import jsontext
+
     return jsontext.dumps(value, indent=indent)
+
+
+def local_time(ns: int) -> str:
+    """Return a moment in the local time zone as Go's time.Time prints."""
+    from rootless.cli.govalues import moment_text
+
+    return moment_text(ns)
 
 
 def _normal(format: str) -> str:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootless.cli import output
-from rootless.cli.gotemplate import Template, TemplateError, show, struct
+from rootless.cli.gotemplate import Template, TemplateError, struct
+from rootless.cli.govalues import Span, Time, show
 from rootless.errors import UsageError
 
 ROWS: list[dict[str, Any]] = [
@@ -68,15 +69,24 @@ def test_json() -> None:
         ('{{.ID | printf "%s-%.3s" "x"}}', "x-f15", "x-218"),
         ("{{println .Tag}}|", "1\n|", "22\n|"),
         ("{{len .Names}}{{(len .Names)}}", "11", "00"),
-        ("{{$x := .Tag}}{{$x}}{{$.Tag}}", "11", "2222"),
+        ("{{$x := .Tag}}{{if .Tag}}{{$x = 3}}{{end}}{{$x}}", "3", "3"),
         ('{{and .Names "x"}} {{or .Names "x"}} {{not .Names}}', "x [localhost/bb:1] false", "[] x true"),
-        ("{{.Labels.a}} {{index .ID 0}}", "b f", "<no value> 2"),
+        ("{{.Labels.a}} {{index .ID 0}}", "b 102", "<no value> 50"),
         ("a {{- /* gone */ -}} b {{- .Tag -}}  c", "ab1c", "ab22c"),
         ('{{"q\\"t"}} {{`r\\w`}}', 'q"t r\\w', 'q"t r\\w'),
         ("{{slice .ID 0 3}} {{truncate .ID 2}}", "f15 f1", "218 21"),
         ('{{split .ID "5"}}', "[f1 0fa337463]", "[2181 28 4b38]"),
+        ("{{range $i, $v := .Names}}{{if $i}},{{end}}{{$v}}{{end}}", "localhost/bb:1", ""),
+        ("{{range .Names}}{{break}}x{{end}}{{range .Names}}{{.}}{{continue}}x{{end}}", "localhost/bb:1", ""),
+        ('{{printf "%q %5s|%-5s|%05d" "a" "b" "c" 42}}', '"a"     b|c    |00042', '"a"     b|c    |00042'),
+        ('{{printf "%d"}} {{printf "%d" "x"}} {{printf "a" 1}}', "%!d(MISSING) %!d(string=x) a%!(EXTRA int=1)",
+         "%!d(MISSING) %!d(string=x) a%!(EXTRA int=1)"),
+        ('{{print 1 2 "a" "b" 3}} {{html "<a>"}}', "1 2ab3 &lt;a&gt;", "1 2ab3 &lt;a&gt;"),
+        ('{{urlquery "a b"}} {{title "abc def"}}', "a+b Abc Def", "a+b Abc Def"),
+        ("{{len .Tag}}", "1", "2"),
+        ("{{json .Names}}{{json .Labels}}x", '["localhost/bb:1"]{"a":"b"}x', "[]nullx"),
         ("{{ne .Tag \"1\"}} {{gt 2 1}} {{le 2 1}}", "false true false", "true true false"),
-        ("{{.}}", "{f150fa337463 localhost/bb 1 [localhost/bb:1] map[a:b]}", "{218152854b38 x 22 [] <no value>}"),
+        ("{{.}}", "{f150fa337463 localhost/bb 1 [localhost/bb:1] map[a:b]}", "{218152854b38 x 22 [] <nil>}"),
     ],
 )  # fmt: skip
 def test_templates(template: str, first: str, second: str) -> None:
@@ -86,27 +96,54 @@ def test_templates(template: str, first: str, second: str) -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{.Foo}}", "template: images:1: executing \"images\" at <.Foo>: can't evaluate field Foo"),
-        ("{{.ID.x}}", "template: images:1: executing \"images\" at <.ID.x>: can't evaluate field x"),
-        ("{{frob .ID}}", 'template: images:1: function "frob" not defined'),
-        ("{{.ID", "template: images:1: unclosed action"),
-        ("{{range .Names}}", "template: images:1: unexpected EOF"),
-        ("{{end}}", "template: images:1: unexpected {{end}}"),
-        ("{{if}}x{{end}}", "template: images:1: missing value for if"),
-        ('{{"x}}', "template: images:1: unterminated quoted string"),
-        ("{{$y}}", 'template: images:1: undefined variable "$y"'),
-        ("{{.ID | }}", "template: images:1: missing value for command"),
-        (
-            "{{index .Names 5}}",
-            'template: images:1: executing "images" at <index>: error calling index: index out of range: 5',
-        ),
-        ("{{range .ID}}x{{end}}", "template: images:1: range can't iterate over f150fa337463"),
+        ("{{.Foo}}", ":13: executing \"images\" at <.Foo>: can't evaluate field Foo in type entities.X"),
+        ("{{.ID.x}}", ":16: executing \"images\" at <.ID.x>: can't evaluate field x in type string"),
+        ("{{frob .ID}}", ': function "frob" not defined'),
+        ("{{.ID", ": bad character U+007B '{'"),
+        ("{{.ID}", ": bad character U+007D '}'"),
+        ("{{range .Names}}", ": unexpected EOF"),
+        ("{{end}}", ": unexpected {{end}}"),
+        ("{{if}}x{{end}}", ": missing value for if"),
+        ('{{"x}}', ": unterminated quoted string"),
+        ("{{$y}}", ': undefined variable "$y"'),
+        ("{{.ID | }}", ": missing value for command"),
+        ("{{index .Tag 5}}", ':13: executing "images" at <index .Tag 5>: error calling index: index out of range: 5'),
+        ("{{range .ID}}x{{end}}", ":19: executing \"images\" at <.ID>: range can't iterate over f150fa337463"),
+        ("{{.ID | join}}", ':19: executing "images" at <join>: wrong number of args for join: want 2 got 1'),
+        ('{{join .ID ","}}', ':18: executing "images" at <.ID>: wrong type for value; expected []string; got string'),
+        ('{{eq 1 "a"}}', ':13: executing "images" at <eq 1 "a">: error calling eq: incompatible types for comparison'),
+        ("{{len 3}}", ':13: executing "images" at <len 3>: error calling len: len of type int'),
+        ('{{template "x"}}', ': template "x" not defined'),
     ],
 )  # fmt: skip
 def test_wrong_templates(template: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        printed(template)
-    assert caught.value.message == message
+        printed(template, kind="entities.X")
+    assert caught.value.message == f"template: images:1{message}"
+
+
+@pytest.mark.parametrize("format", ["json", "{{json .}}", " {{ json . }} ", "{{json}}"])
+def test_json_by_any_spelling(format: str) -> None:
+    assert printed(format, json_rows=[]) == "[]\n"
+
+
+def test_one_template_for_all_rows() -> None:
+    assert printed("{{range .}}{{.Tag}};{{end}}") == "1;22;"
+
+
+@pytest.mark.parametrize(
+    ("field", "heading"), [("CreatedAt", "CREATED AT"), ("ImageID", "IMAGE ID"), ("ID", "ID"), ("Names", "NAMES")]
+)
+def test_headings_of_fields(field: str, heading: str) -> None:
+    assert output.heading_of(field) == heading
+
+
+def test_go_times_and_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    value = {"At": Time("2026-11-24T18:43:52.5Z"), "For": Span(30 * 10**9), "Nested": {"x": None}}
+    assert Template("{{.At}} {{.At.Year}} {{.For}} {{.Nested}}", "t").render(value) == (
+        "2026-11-24 18:43:52.5 +0000 UTC 2026 30s map[x:<nil>]"
+    )
 
 
 def test_a_document() -> None:
