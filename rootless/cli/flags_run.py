@@ -7,7 +7,8 @@ Source: podman-run(1); podman 4.3.1's observed messages
 
 from __future__ import annotations
 
-from rootless.cli.parser import FlagError, split_csv
+from rootless.cli.parser import FlagError, split_csv, without_effect
+from rootless.cli.table_run import COMMAND, LIFE_FLAGS, LIMIT_FLAGS
 from rootless.errors import UsageError
 from rootless.plan import values
 from rootless.plan.options import (
@@ -20,10 +21,12 @@ from rootless.plan.options import (
     UlimitRequest,
     VolumeRequest,
 )
+from rootless.spec.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from rootless.cli.parser import Parsed
 
@@ -39,14 +42,24 @@ def run_options(
     cwd: str,
     read_text: Callable[[str], str],
 ) -> RunOptions:
-    """Return what the command line of `run` asks for.
+    """Return what the command line of `run` or `create` asks for.
 
     *read_text* returns the text of a file of the caller (env files, label files, /etc/passwd) and may raise OSError.
     Raises: UsageError in podman's words; FlagError for a flag or value that does not exist yet
     """
     _check_unsupported_values(parsed)
     os_name, arch, variant, platform = _platform(parsed)
-    warnings: list[str] = []
+    warnings = without_effect(COMMAND, parsed)
+    _check_maps(parsed)
+    life: dict[str, Any] = {}
+    if not LIFE_FLAGS.isdisjoint(parsed.values):
+        from rootless.cli.flags_life import life_options
+
+        life = life_options(parsed, warnings)
+    if not LIMIT_FLAGS.isdisjoint(parsed.values):
+        from rootless.cli.flags_limits import limits
+
+        life["limits"] = limits(parsed)
     home = environ.get("HOME", "/")
     proxied = parsed.flag("http-proxy", True)
     image_volume = parsed.text("image-volume", "bind") or "bind"
@@ -67,7 +80,7 @@ def run_options(
     if stop_signal:
         _check_signal(stop_signal)
     entrypoint = _entrypoint(parsed.text("entrypoint")) if parsed.given("entrypoint") else None
-    return RunOptions(
+    made = RunOptions(
         image=parsed.args[0],
         command=parsed.args[1:],
         pull=_pull_policy(parsed.text("pull", "missing")),
@@ -106,6 +119,7 @@ def run_options(
         workdir=parsed.text("workdir"),
         umask=umask,
         init=parsed.flag("init"),
+        init_path=parsed.text("init-path"),
         oom_score_adj=score,
         ulimits=_ulimits(parsed.many("ulimit"), read_text),
         tz=parsed.text("tz"),
@@ -113,7 +127,7 @@ def run_options(
         passwd=parsed.flag("passwd", True),
         passwd_entry=parsed.text("passwd-entry"),
         host_users=_host_users(parsed.many("hostuser"), read_text),
-        userns=parsed.text("userns"),
+        userns=_userns(parsed),
         pid=_namespace(parsed, "pid", ("private", "host")),
         ipc=_namespace(parsed, "ipc", ("private", "none", "shareable", "host")),
         uts=_namespace(parsed, "uts", ("private", "host")),
@@ -137,9 +151,19 @@ def run_options(
         read_only_tmpfs=parsed.flag("read-only-tmpfs", True),
         shm_size=_shm_size(parsed.text("shm-size")),
         volumes=_volumes(parsed, cwd, home),
-        devices=tuple([device(text) for text in parsed.many("device") if text]),
+        devices=_devices(parsed),
+        cgroups=_cgroups(parsed.text("cgroups")),
+        cgroup_parent=parsed.text("cgroup-parent"),
+        uid_map=parsed.many("uidmap"),
+        gid_map=parsed.many("gidmap"),
+        subuid_name=parsed.text("subuidname"),
+        subgid_name=parsed.text("subgidname"),
+        domainname=parsed.text("domainname"),
+        chroot_dirs=parsed.many("chrootdirs"),
+        systemd=parsed.text("systemd", "true").lower(),
         warnings=tuple(warnings),
     )
+    return replace(made, **life) if life else made
 
 
 def _or(number: int | None, default: int) -> int:
@@ -147,24 +171,66 @@ def _or(number: int | None, default: int) -> int:
 
 
 def _check_unsupported_values(parsed: Parsed) -> None:
-    """Refuse the values of a flag that do not exist yet, where some do."""
-    for name, allowed, why in (
-        ("cgroups", ("", "enabled", "disabled"), "only enabled and disabled are there"),
-        ("log-driver", ("none",), "container logs are not there yet; only none is"),
-        ("restart", ("", "no"), "restart policies are not there yet; only no is"),
-        ("sdnotify", ("ignore",), "telling systemd about readiness is not there yet; only ignore is"),
-        ("seccomp-policy", ("", "default"), "only default is there"),
-    ):
-        value = parsed.text(name)
-        if parsed.given(name) and value not in allowed:
-            raise FlagError(f"--{name} {value} is not supported: {why}", "")
+    """Refuse the values of a flag that do not exist here, where some do."""
     systemd = parsed.text("systemd", "true").lower()
     if systemd not in ("true", "false", "always"):
         raise UsageError(
             'invalid config provided: --systemd values must be one of "true, false, always": invalid configuration'
         )
-    if systemd == "always":
-        raise FlagError("--systemd always is not supported: systemd mode is not there yet", "")
+    policy = parsed.text("seccomp-policy", "default")
+    if policy not in ("", "default", "image"):
+        raise UsageError(f'invalid seccomp policy "{policy}": valid policies are ["default" "image"]')
+    if policy == "image":
+        raise FlagError("--seccomp-policy image is not supported: an image does not choose its own filter here", "")
+    if parsed.text("volume-driver", "local") not in ("", "local"):
+        raise FlagError(f"--volume-driver {parsed.text('volume-driver')} is not supported: only local is there", "")
+
+
+def _cgroups(text: str) -> str:
+    if text not in ("", "enabled", "disabled", "no-conmon", "split"):
+        raise UsageError(f'running container create option: invalid cgroup mode "{text}": invalid argument')
+    return text or "enabled"
+
+
+_MAP_FLAGS = ("uidmap", "gidmap", "subuidname", "subgidname")
+
+
+def _check_maps(parsed: Parsed) -> None:
+    """Judge the form of --uidmap and its like; whether the ids exist is known later (plan/userns.py)."""
+    if not any([parsed.given(name) for name in _MAP_FLAGS]):
+        return
+    if parsed.given("userns"):
+        raise UsageError("--userns and --uidmap/--gidmap/--subuidname/--subgidname are mutually exclusive")
+    for name in ("uidmap", "gidmap"):
+        for text in parsed.many(name):
+            words = text.split(":")
+            if len(words) != 3 or not all([word.isascii() and word.isdigit() for word in words]):
+                raise UsageError(
+                    f"initializing ID mappings: {name[:3].upper()} setting is malformed expected "
+                    f'["uint32:uint32:uint32"]: ["{text}"]'
+                )
+
+
+def _userns(parsed: Parsed) -> str:
+    mode, _, rest = parsed.text("userns").partition(":")
+    if mode in ("container", "ns"):
+        _needs_value(mode, rest)
+    return parsed.text("userns")
+
+
+def _needs_value(mode: str, value: str) -> None:
+    if not value:
+        what = "container" if mode == "container" else "path"
+        raise UsageError(f"invalid config provided: namespace mode {what} requires a value")
+
+
+def _devices(parsed: Parsed) -> tuple[DeviceRequest, ...]:
+    found = tuple([device(text) for text in parsed.many("device") if text])
+    if parsed.text("gpus"):
+        from rootless.cli.flags_life import gpus
+
+        found += gpus(parsed.text("gpus"))
+    return found
 
 
 def _platform(parsed: Parsed) -> tuple[str, str, str, str]:
@@ -258,10 +324,8 @@ def _annotations(parsed: Parsed) -> tuple[tuple[str, str], ...]:
 
 
 def _groups(groups: tuple[str, ...]) -> tuple[str, ...]:
-    if "keep-groups" in groups:
-        if len(groups) > 1:
-            raise UsageError("the '--group-add keep-groups' option is not allowed with any other --group-add options")
-        raise FlagError("--group-add keep-groups is not supported: keeping the caller's groups is not there yet", "")
+    if "keep-groups" in groups and len(groups) > 1:
+        raise UsageError("the '--group-add keep-groups' option is not allowed with any other --group-add options")
     return groups
 
 
@@ -324,19 +388,21 @@ def _host_users(names: tuple[str, ...], read_text: Callable[[str], str]) -> tupl
 
 def _namespace(parsed: Parsed, flag: str, allowed: tuple[str, ...]) -> str:
     text = parsed.text(flag)
-    mode = text.partition(":")[0]
+    mode, _, rest = text.partition(":")
     if text in allowed:
         return text
     if not text:
         return "private"
-    if mode in ("container", "ns", "pod"):
-        what = {"container": "another container", "ns": "a path", "pod": "a pod"}[mode]
-        raise FlagError(f"--{flag} {text} is not supported: joining the namespace of {what} is not there yet", "")
+    if mode in ("container", "ns"):
+        _needs_value(mode, rest)
+        return text
+    if mode == "pod":
+        raise FlagError(f"--{flag} {text} is not supported: pods are not there yet", "")
     raise UsageError(f"unrecognized namespace mode {text} passed")
 
 
 def _network(given: tuple[str, ...]) -> NetworkRequest:
-    """Read --network; the network driver judges mode and options."""
+    """Read --network; the network driver judges mode and options. `container:NAME` and `ns:PATH` stay one word."""
     if not given:
         return NetworkRequest()
     if len(given) > 1:
@@ -345,10 +411,12 @@ def _network(given: tuple[str, ...]) -> NetworkRequest:
             f"{given[0].partition(':')[0]}: invalid argument"
         )
     mode, _, rest = given[0].partition(":")
+    if mode in ("container", "ns"):
+        _needs_value(mode, rest)
+        return NetworkRequest(given[0])
     if mode in ("", "default", "slirp4netns"):
         mode = "private"
-    options = tuple([option for option in rest.split(",") if option]) if mode != "container" else (rest,)
-    return NetworkRequest(mode, options)
+    return NetworkRequest(mode, tuple([option for option in rest.split(",") if option]))
 
 
 def _no_hosts(parsed: Parsed) -> bool:
@@ -359,7 +427,7 @@ def _no_hosts(parsed: Parsed) -> bool:
 
 def _dns(parsed: Parsed) -> tuple[str, ...]:
     servers = parsed.many("dns")
-    mode = _network(parsed.many("network")).mode
+    mode = _network(parsed.many("network")).mode.partition(":")[0]
     for server in servers:
         if server == "none":
             if len(servers) > 1:
@@ -402,6 +470,8 @@ def _security(
         elif not found:
             raise UsageError(f'invalid --security-opt 1: "{text}"')
         elif key == "seccomp":
+            # "builtin" is docker's word for its default profile
+            value = "" if value == "builtin" else value
             seccomp = value if value in ("unconfined", "") or value.startswith("/") else f"{cwd}/{value}"
         elif key == "mask":
             mask += _paths(value)
@@ -413,6 +483,9 @@ def _security(
             if value != "unconfined":
                 raise UsageError(f'invalid systempaths option "{value}", only `unconfined` is supported')
             unmask.append("ALL")
+        elif key == "writable-cgroups" and value.lower() in ("true", "false"):
+            if value.lower() == "true":
+                unmask.append("/sys/fs/cgroup")
         elif key == "label":
             if value not in ("disable", "nested"):
                 warnings.append(f"--security-opt {text} has no effect: labels need SELinux, which is not used")
@@ -475,12 +548,12 @@ def _volumes(parsed: Parsed, cwd: str, home: str) -> tuple[VolumeRequest, ...]:
 
 
 def device(text: str) -> DeviceRequest:
-    """Read `HOST[:CONTAINER][:PERMISSIONS]`.
+    """Read `HOST[:CONTAINER][:PERMISSIONS]`, or `VENDOR/CLASS=NAME` of a CDI specification.
 
     Raises: UsageError
     """
-    if not text.startswith("/") and "/" in text and "=" in text:
-        raise FlagError(f"--device {text} is not supported: CDI devices are not there yet", "")
+    if not text.startswith("/") and "/" in text.partition("=")[0] and "=" in text:
+        return DeviceRequest(text, "")
     parts = text.split(":")
     if len(parts) > 3 or not parts[0]:
         raise UsageError(f"invalid device specification: {text}")

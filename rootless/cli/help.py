@@ -28,13 +28,14 @@ def command_help(command: Command) -> str:
 
 
 def flag_lines(rows: tuple[Row, ...]) -> list[str]:
-    """Return one line per flag, the help texts in one column; a refused flag says why."""
+    """Return one line per flag, the help texts in one column; a flag that does not work says why."""
     heads: list[tuple[str, str]] = []
     for name, short, kind, metavar, default, text, refusal in sorted(rows):
         word = metavar or VALUE_WORD[kind]
         head = f"  {'-' + short + ',' if short else '   '} --{name}{' ' + word if word else ''}"
         shown = f"{text} (default {default})" if default else text
-        heads.append((head, f"(not supported: {refusal})" if refusal else shown))
+        why = f"(no effect: {refusal[1:]})" if refusal[:1] == "~" else f"(not supported: {refusal})"
+        heads.append((head, why if refusal else shown))
     width = max(len(head) for head, _ in heads) + 3
     return [f"{head.ljust(width)}{text}".rstrip() for head, text in heads]
 

@@ -5,7 +5,8 @@ cost more than the interpreter's start. The same rows give `--help` (cli/help.py
 
 Shape:  row = (long name, short letter or "", kind, metavar or "", default as shown or "", help text, refusal)
         kind = bool | string | strings (comma separated, may be repeated) | array (may be repeated) |
-               int | uint | float; a row whose refusal is not empty is known, and refused with that reason
+               int | uint | float; a row whose refusal is not empty is known, and refused with that reason; one whose
+               refusal begins with "~" is accepted, and what follows says why it can do nothing here
 Source: podman 4.3; pflag's README "Command line flag syntax" for --x=y, -xyz, -xVALUE, --, -
 """
 
@@ -353,8 +354,23 @@ def split_csv(text: str) -> tuple[list[str], str]:
     return fields, ""
 
 
+def fate(row: Row) -> str:
+    """Return what becomes of a flag: works, warns or refused."""
+    return "works" if not row[6] else "warns" if row[6][0] == "~" else "refused"
+
+
+def without_effect(command: Command, parsed: Parsed) -> list[str]:
+    """Return a warning for each flag on the command line that can do nothing here."""
+    found = {row[0]: row for row in command.flags if row[6][:1] == "~"}
+    return [
+        f"--{name} has no effect: {found[name][6][1:]}"
+        for name, given in parsed.values.items()
+        if name in found and not (found[name][2] == "bool" and given[-1] in _FALSE)
+    ]
+
+
 def _refuse(command: Command, rows: dict[str, Row], values: dict[str, list[str]]) -> None:
     for name, given in values.items():
         row = rows[name]
-        if row[6] and not (row[2] == "bool" and given[-1] in _FALSE):
+        if row[6] and row[6][0] != "~" and not (row[2] == "bool" and given[-1] in _FALSE):
             raise FlagError(f"--{name} is not supported: {row[6]}", "")

@@ -40,8 +40,12 @@ class VolumeRequest:
     """One `-v`, `--mount` or `--tmpfs`.
 
     Shape: kind `bind` (source is an absolute host path), `volume` (source is a volume's name, empty for an
-    anonymous one), `tmpfs` and `devpts` (no source). *options* are OCI mount options without the defaults of the
+    anonymous one), `image` (source is its name), `glob` (source is a pattern; what it finds becomes binds),
+    `tmpfs`, `ramfs` and `devpts` (no source). *options* are OCI mount options without the defaults of the
     kind; *chown* is podman's `U`, *copy_up* is false for `nocopy` (and for a tmpfs with `notmpcopyup`).
+    *overlay* is podman's `O`, with *upper* and *work* where the user gives them. *idmap* is "" for none,
+    "container" for the container's map, else `uids=...;gids=...`. *driver_options* are for a volume that is made.
+    *inherited*: it comes from --volumes-from, and gives way to what the user mounts there.
     """
 
     kind: str
@@ -50,11 +54,17 @@ class VolumeRequest:
     options: tuple[str, ...] = ()
     chown: bool = False
     copy_up: bool = True
+    overlay: bool = False
+    upper: str = ""
+    work: str = ""
+    idmap: str = ""
+    driver_options: tuple[tuple[str, str], ...] = ()
+    inherited: bool = False
 
 
 @record
 class DeviceRequest:
-    """One `--device`: *permissions* is a subset of `rwm`."""
+    """One `--device`: *permissions* is a subset of `rwm`. *target* "": *source* is a CDI name, vendor/class=device."""
 
     source: str
     target: str
@@ -97,8 +107,8 @@ class NetworkRequest:
 class HealthRequest:
     """A health check as --health-* or the image's HEALTHCHECK ask for it.
 
-    Shape: *test* is ("CMD", argv...), ("CMD-SHELL", text) or ("NONE",); durations in nanoseconds, 0: podman's default;
-           *on_failure* none, kill, restart, stop
+    Shape: *test* is ("CMD", argv...), ("CMD-SHELL", text) or ("NONE",), empty: the image's; durations in nanoseconds,
+           0: the image's, else podman's default; *interval_ns* -1: only by hand; *on_failure* none, kill, restart, stop
     """
 
     test: tuple[str, ...] = ()
@@ -160,7 +170,10 @@ class RunOptions:
     *host_users* are lines of the host's passwd for --hostuser.
     *pid*, *ipc*, *uts*, *userns* and the mode of *network* may be `container:NAME`. *attach* None: all that there is;
     *detach_keys* "" disables them. *restart* no, on-failure, always, unless-stopped; *restart_tries* 0: no end.
-    *log_driver* "": k8s-file; *sdnotify* container, conmon, healthy, ignore. *cgroups* enabled, disabled, no-conmon, split.
+    *log_driver* "": k8s-file; *sdnotify* container, conmon, healthy, ignore.
+    *cgroups* enabled, disabled, no-conmon, split. *systemd* true, false, always.
+    *chroot_dirs* are directories of the container that get the generated files too.
+    *group_add* may be ("keep-groups",). *uid_map* and *gid_map* are CONTAINER:OUTER:SIZE.
     """
 
     image: str
@@ -269,5 +282,7 @@ class RunOptions:
     subuid_name: str = ""
     subgid_name: str = ""
     domainname: str = ""
+    chroot_dirs: tuple[str, ...] = ()
+    systemd: str = "true"
     # what the CLI shall print before it starts
     warnings: tuple[str, ...] = ()

@@ -8,20 +8,25 @@ from typing import Any
 import pytest
 
 from rootless.cli.flags_run import run_options
-from rootless.cli.parser import FlagError, parse
-from rootless.cli.table_run import COMMAND, DOCKER_FLAGS, RUN_FLAGS
+from rootless.cli.parser import GLOBAL_FLAGS, FlagError, fate, parse
+from rootless.cli.table_run import COMMAND, CREATE_COMMAND, DOCKER_FLAGS, RUN_FLAGS
 from rootless.errors import RootlessError, UsageError
 from rootless.plan.options import (
     DeviceRequest,
     GlobalOptions,
+    HealthRequest,
+    Limits,
     NetworkRequest,
     PortRange,
     RunOptions,
+    SecretRequest,
+    SecurityOptions,
     UlimitRequest,
     VolumeRequest,
 )
 
 PODMAN = (Path(__file__).parent / "podman-4.3.1-run-flags.txt").read_text().split()
+DOCKER = (Path(__file__).parent / "docker-28.2-run-flags.txt").read_text().split()
 FILES = {
     "/env": 'A=1\n#c\n  B=2 \n\nC\nD="q"\nHOM*\r\n',
     "/badenv": "=x\n",
@@ -58,8 +63,18 @@ def test_all_flags_of_podman_and_no_others() -> None:
     assert sorted(row[0] for row in RUN_FLAGS) == PODMAN
 
 
-def test_docker_flags_do_not_repeat_podmans() -> None:
+def test_all_flags_of_docker_and_no_others() -> None:
+    assert len(DOCKER) == 104
     assert not {row[0] for row in DOCKER_FLAGS} & set(PODMAN)
+    everywhere = {row[0] for row in GLOBAL_FLAGS}
+    assert sorted(row[0] for row in DOCKER_FLAGS) == sorted({*DOCKER} - {*PODMAN} - everywhere)
+    assert {*DOCKER} - {*PODMAN} & everywhere
+
+
+def test_create_has_the_flags_of_podmans_create() -> None:
+    only_run = {"detach", "detach-keys", "passwd", "preserve-fds", "rmi", "sig-proxy"}
+    named = {row[0] for row in CREATE_COMMAND.flags} - {row[0] for row in DOCKER_FLAGS}
+    assert named == {*PODMAN, "init-ctr"} - only_run
 
 
 VALUES = {
@@ -67,7 +82,18 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("row", [row for row in RUN_FLAGS + DOCKER_FLAGS if row[6]], ids=lambda row: row[0])
+ROWS = RUN_FLAGS + DOCKER_FLAGS
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if fate(row) == "warns"], ids=lambda row: row[0])
+def test_a_flag_without_effect_says_why(row: tuple[str, ...]) -> None:
+    found = options(f"--{row[0]}={VALUES[row[2]]}", "image")
+    assert found.warnings == (f"--{row[0]} has no effect: {row[6][1:]}",)
+    if row[2] == "bool":
+        assert options(f"--{row[0]}=false", "image").warnings == ()
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if fate(row) == "refused"], ids=lambda row: row[0])
 def test_a_flag_that_does_not_exist_yet_is_named(row: tuple[str, ...]) -> None:
     with pytest.raises(FlagError) as caught:
         options(f"--{row[0]}={VALUES[row[2]]}", "image")
@@ -92,14 +118,25 @@ CHANGES = {
     "stop-timeout": "3", "sysctl": "net.a=1", "timeout": "3", "tls-verify": "false", "tmpfs": "/x", "tty": "true",
     "tz": "local", "ulimit": "nofile=1", "umask": "27", "unsetenv": "A", "unsetenv-all": "true", "user": "x",
     "userns": "keep-id", "uts": "host", "variant": "v8", "volume": "/a:/b", "workdir": "/x",
+    "attach": "stdin", "blkio-weight": "500", "blkio-weight-device": "/dev/sda:500", "cgroup-conf": "memory.high=1",
+    "cgroup-parent": "x", "cgroups": "split", "chrootdirs": "/x", "conmon-pidfile": "/x", "cpu-period": "5000",
+    "cpu-quota": "5000", "cpu-shares": "5", "cpus": "1.5", "cpuset-cpus": "0-3", "cpuset-mems": "0", "detach": "true",
+    "detach-keys": "ctrl-a", "device-read-bps": "/dev/sda:1mb", "device-read-iops": "/dev/sda:10",
+    "device-write-bps": "/dev/sda:1mb", "device-write-iops": "/dev/sda:10", "gidmap": "0:1:5", "health-cmd": "x",
+    "health-interval": "1s", "health-on-failure": "kill", "health-retries": "1", "health-start-period": "1s",
+    "health-timeout": "1s", "init-path": "/x", "log-driver": "none", "log-opt": "tag=x", "memory": "64m",
+    "memory-reservation": "32m", "memory-swap": "-1", "no-healthcheck": "true", "pids-limit": "5", "requires": "x",
+    "restart": "always", "rmi": "true", "sdnotify": "ignore", "secret": "x", "subgidname": "x", "subuidname": "x",
+    "systemd": "always", "uidmap": "0:1:5", "volumes-from": "x", "domainname": "x", "gpus": "all",
 }  # fmt: skip
 # flags whose only working values are what happens anyway, or that are about something which never happens
-WITHOUT_EFFECT = {"cgroups": "disabled", "disable-content-trust": "true", "log-driver": "none", "no-healthcheck": "1",
-                  "restart": "no", "sdnotify": "ignore", "seccomp-policy": "default", "systemd": "false"}  # fmt: skip
+WITHOUT_EFFECT = {"disable-content-trust": "true", "seccomp-policy": "default", "volume-driver": "local"}
+# and one that needs another beside it
+TOGETHER = {"replace"}
 
 
 def test_every_working_flag_has_a_test_value() -> None:
-    assert {row[0] for row in RUN_FLAGS if not row[6]} == {*CHANGES, *WITHOUT_EFFECT, "help"}
+    assert {row[0] for row in ROWS if fate(row) == "works"} == {*CHANGES, *WITHOUT_EFFECT, *TOGETHER, "help"}
 
 
 @pytest.mark.parametrize("flag", sorted(CHANGES))
@@ -176,6 +213,56 @@ def test_flags_that_say_what_happens_anyway(flag: str) -> None:
             (VolumeRequest("tmpfs", "", "/t", ("size=1m", "ro")),),
         ),
         (["--platform", "linux/arm/v7", "x"], "variant", "v7"),
+        (["--network", "container:a", "x"], "network", NetworkRequest("container:a")),
+        (["--pid", "container:a", "x"], "pid", "container:a"),
+        (["--ipc", "ns:/p", "x"], "ipc", "ns:/p"),
+        (["--restart", "on-failure:3", "x"], "restart_tries", 3),
+        (["--rmi", "x"], "remove", True),
+        (["--replace", "--name", "n", "x"], "replace", True),
+        (["-a", "stdin", "-a", "STDOUT", "x"], "attach", ("stdin", "stdout")),
+        (["--log-opt", "max-size=1m", "--log-opt", "tag=t", "x"], "log_opts", (("max-size", "1m"), ("tag", "t"))),
+        (["--memory", "64m", "x"], "limits", Limits(memory=64 << 20)),
+        (["--memory", "64m", "--memory-swap", "128m", "x"], "limits", Limits(memory=64 << 20, memory_swap=128 << 20)),
+        (["--cpus", "0.5", "x"], "limits", Limits(cpu_period=100000, cpu_quota=50000)),
+        (["--memory", "0", "--cpus", "0", "x"], "limits", Limits()),
+        (["--pids-limit", "-1", "x"], "limits", Limits(pids=-1)),
+        (["--device-read-bps", "/dev/sda:1mb", "x"], "limits", Limits(read_bps=(("/dev/sda", 1 << 20),))),
+        (
+            ["--cgroup-conf", "memory.high=5,pids.max=6", "x"],
+            "limits",
+            Limits(unified=(("memory.high", "5"), ("pids.max", "6"))),
+        ),
+        (["--health-cmd", "curl -f x", "x"], "health", HealthRequest(("CMD-SHELL", "curl -f x"))),
+        (["--health-cmd", '["CMD", "a", "b c"]', "x"], "health", HealthRequest(("CMD", "a", "b c"))),
+        (["--health-cmd", '["a", "b c"]', "x"], "health", HealthRequest(("CMD", "a", "b c"))),
+        (["--health-cmd", "none", "x"], "health", HealthRequest(("NONE",))),
+        (["--health-interval", "disable", "x"], "health", HealthRequest(interval_ns=-1)),
+        (
+            ["--health-interval", "1m30.5s", "--health-retries", "2", "--health-on-failure", "KILL", "x"],
+            "health",
+            HealthRequest(interval_ns=90_500_000_000, retries=2, on_failure="kill"),
+        ),
+        (["--healthcheck-timeout", "200ms", "x"], "health", HealthRequest(timeout_ns=200_000_000)),
+        (
+            ["--secret", "s", "--secret", "t,type=env", "--secret", "u,target=/x,uid=5,mode=0400", "x"],
+            "secrets",
+            (SecretRequest("s"), SecretRequest("t", "env", "t"), SecretRequest("u", "mount", "/x", 5, 0, 0o400)),
+        ),
+        (["--gpus", "all", "x"], "devices", (DeviceRequest("nvidia.com/gpu=all", ""),)),
+        (
+            ["--gpus", "2", "x"],
+            "devices",
+            (DeviceRequest("nvidia.com/gpu=0", ""), DeviceRequest("nvidia.com/gpu=1", "")),
+        ),
+        (
+            ["--gpus", '"device=0,GPU-a"', "x"],
+            "devices",
+            (DeviceRequest("nvidia.com/gpu=0", ""), DeviceRequest("nvidia.com/gpu=GPU-a", "")),
+        ),
+        (["--gpus", "driver=amd,device=1", "x"], "devices", (DeviceRequest("amd.com/gpu=1", ""),)),
+        (["--device", "vendor.com/net=eth0", "x"], "devices", (DeviceRequest("vendor.com/net=eth0", ""),)),
+        (["--group-add", "keep-groups", "x"], "group_add", ("keep-groups",)),
+        (["--security-opt", "seccomp=builtin", "x"], "security", SecurityOptions()),
         (["--pull", "ALWAYS", "x"], "pull", "always"),
         (["x", "-it", "--rm"], "command", ("-it", "--rm")),
     ],
@@ -227,10 +314,76 @@ def test_security_options() -> None:
         (["--stop-signal", "99"], "valid signals are 1 through 64"),
         (["--umask", "99"], "running container create option: invalid umask string 99: invalid argument"),
         (["--pid", "frob"], "unrecognized namespace mode frob passed"),
+        (["--pid", "container:"], "invalid config provided: namespace mode container requires a value"),
+        (["--network", "ns:"], "invalid config provided: namespace mode path requires a value"),
+        (["--pid", "pod:x"], "--pid pod:x is not supported: pods are not there yet"),
+        (["--restart", "x"], 'running container create option: "x" is not a valid restart policy: invalid argument'),
         (
-            ["--pid", "container:x"],
-            "--pid container:x is not supported: joining the namespace of another container is not there yet",
+            ["--restart", "on-failure:x"],
+            'parsing restart policy retry count: strconv.Atoi: parsing "x": invalid syntax',
         ),
+        (["--restart", "no:3"], "restart policy retries can only be specified with on-failure restart policy"),
+        (["--restart", "on-failure:-1"], "must specify restart policy retry count as a number greater than 0"),
+        (
+            ["--restart", "always", "--rm"],
+            'the --rm option conflicts with --restart, when the restartPolicy is not "" and "no"',
+        ),
+        (["--log-driver", "x"], "running container create option: invalid log driver: invalid argument"),
+        (["--log-opt", "max-size"], 'invalid log option "max-size"'),
+        (["--log-opt", "max-size=x"], "invalid size: 'x'"),
+        (["-t", "--log-driver", "passthrough"], "the '--log-driver passthrough' option is incompatible with '--tty'"),
+        (["--health-cmd", "true", "--no-healthcheck"], "cannot specify both --no-healthcheck and --health-cmd"),
+        (["--health-interval", "x"], 'invalid healthcheck-interval: time: invalid duration "x"'),
+        (["--health-interval", "5"], 'invalid healthcheck-interval: time: missing unit in duration "5"'),
+        (["--health-retries", "0"], "healthcheck-retries must be greater than 0"),
+        (["--health-timeout", "0s"], "healthcheck-timeout must be at least 1 second"),
+        (["--health-start-period", "-1s"], "healthcheck-start-period must be 0 seconds or greater"),
+        (
+            ["--health-on-failure", "foo"],
+            'invalid on-failure action "foo" for health check: supported actions are none,kill,restart,stop',
+        ),
+        (
+            ["--sdnotify", "foo"],
+            'invalid config provided: invalid argument: invalid sdnotify value "foo": '
+            "must be container, conmon or ignore",
+        ),
+        (["--memory", "x"], "invalid value for memory: invalid size: 'x'"),
+        (["--memory", "10m", "--memory-swap", "5m"], "minimum memoryswap limit should be larger than memory limit"),
+        (["--cpus", "1", "--cpu-quota", "5"], "--cpu-quota and --cpus cannot be set together"),
+        (["--blkio-weight", "x"], 'invalid value for blkio-weight: strconv.ParseUint: parsing "x": invalid syntax'),
+        (["--blkio-weight-device", "x"], "bad format: x"),
+        (["--blkio-weight-device", "/dev/null:5"], "invalid weight for device: /dev/null:5"),
+        (["--device-read-bps", "x:1"], "bad format for device path: x:1"),
+        (
+            ["--device-read-iops", "/dev/null:1m"],
+            "invalid rate for device: /dev/null:1m. The correct format is "
+            "<device-path>:<number>. Number must be a positive integer",
+        ),
+        (["--cgroup-conf", "x"], "--cgroup-conf must be formatted KEY=VALUE"),
+        (["--cgroups", "foo"], 'running container create option: invalid cgroup mode "foo": invalid argument'),
+        (
+            ["--volumes-from", "n:foo"],
+            'invalid option "foo" specified - volumes from another container can only use z,ro,rw options',
+        ),
+        (["--secret", "n,foo=x"], "option foo=x invalid: parsing secret"),
+        (["--secret", "n,type=x"], "type x is invalid: parsing secret"),
+        (["--secret", "n,mode=9"], "mode 9 invalid: parsing secret"),
+        (["--secret", "n,type=env,uid=3"], "UID, GID, Mode options cannot be set with secret type env: parsing secret"),
+        (
+            ["--uidmap", "0:1"],
+            'initializing ID mappings: UID setting is malformed expected ["uint32:uint32:uint32"]: ["0:1"]',
+        ),
+        (
+            ["--uidmap", "0:1:5", "--userns", "keep-id"],
+            "--userns and --uidmap/--gidmap/--subuidname/--subgidname are mutually exclusive",
+        ),
+        (
+            ["-a", "foo"],
+            'invalid stream "foo" for --attach - must be one of stdin, stdout, or stderr: invalid argument',
+        ),
+        (["--replace"], "cannot replace container without --name being set"),
+        (["--seccomp-policy", "foo"], 'invalid seccomp policy "foo": valid policies are ["default" "image"]'),
+        (["--gpus", "foo"], "invalid argument \"foo\" for \"--gpus\" flag: unexpected key 'foo' in 'foo'"),
         (
             ["--ulimit", "x"],
             'ulimit option "x" requires name=SOFT:HARD, failed to be parsed: invalid ulimit argument: x',
@@ -259,7 +412,6 @@ def test_security_options() -> None:
         ),
         (["--expose", "x"], 'invalid range format for --expose: x: strconv.ParseUint: parsing "x": invalid syntax'),
         (["--oom-score-adj", "2000"], 'invalid value "2000" for --oom-score-adj: must be between -1000 and 1000'),
-        (["--restart", "always"], "--restart always is not supported: restart policies are not there yet; only no is"),
         (["--hostuser", "nobody"], "user: unknown user nobody"),
         (["-v", "/a:/x", "--mount", "type=tmpfs,dst=/x"], "/x: duplicate mount destination"),
         (["--no-hosts", "--add-host", "a:1.2.3.4"], "--no-hosts and --add-host cannot be set together"),
