@@ -68,9 +68,36 @@ _IMAGE = {
     "rm": ("rmi", (), "Removes one or more images from local storage"),
 }
 _CONTAINER = {
-    **{verb: VERBS[verb] for verb in (
-        "attach", "cp", "create", "diff", "exec", "init", "kill", "logs", "mount", "pause", "port", "ps", "rename",
-        "restart", "rm", "run", "start", "stats", "stop", "top", "umount", "unmount", "unpause", "update", "wait")},
+    **{
+        verb: VERBS[verb]
+        for verb in (
+            "attach",
+            "cp",
+            "create",
+            "diff",
+            "exec",
+            "init",
+            "kill",
+            "logs",
+            "mount",
+            "pause",
+            "port",
+            "ps",
+            "rename",
+            "restart",
+            "rm",
+            "run",
+            "start",
+            "stats",
+            "stop",
+            "top",
+            "umount",
+            "unmount",
+            "unpause",
+            "update",
+            "wait",
+        )
+    },
     "exists": ("exists", (), "Check if a container exists in local storage"),
     "inspect": ("inspect", ("--type", "container"), "Display the configuration of a container"),
     "list": ("ps", (), "List containers"),
@@ -151,7 +178,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         return report(RootlessError(_describe(error)))
     except Exception as error:
-        return _unexpected(error)
+        return unexpected(error)
 
 
 def report(error: RootlessError) -> int:
@@ -341,7 +368,7 @@ def _describe(error: OSError) -> str:
     return f"{' -> '.join(names)}: {reason}" if names else reason
 
 
-def _unexpected(error: Exception) -> int:
+def unexpected(error: Exception) -> int:
     """Report what is not meant for a person: the first leaf of a group that is, or a fault of ours."""
     pending: list[BaseException] = [error]
     while pending:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rootless.errors import StoreError
 from rootless.plan import options as o
+from rootless.spec.record import fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ _NESTED: dict[str, type] = {
 _LISTS = ("publish", "expose", "volumes", "devices", "ulimits", "secrets")
 
 
-def encode(value: object) -> dict[str, Any]:
+def encode(value: Any) -> dict[str, Any]:
     """Return *value*, a record, as a JSON object without its defaults."""
-    defaults: dict[str, Any] = getattr(value, "_defaults_")
+    defaults: dict[str, Any] = value._defaults_
     found: dict[str, Any] = {}
-    for name in getattr(value, "_fields_"):
+    for name in fields(value):
         field = getattr(value, name)
         if name in defaults and defaults[name] == field:
             continue

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from rootless.errors import KernelError, RootlessError, SpecError, UsageError
 from rootless.plan import defaults
-from rootless.plan.containermounts import BindUse, VolumeUse, plan_mounts
+from rootless.plan.containermounts import BindUse, SpecialUse, VolumeUse, plan_mounts
 from rootless.plan.options import PortRange, RunOptions
+from rootless.plan.secrets import SecretFile, no_secret, places, secrets_of, with_variables
 from rootless.plan.user import ExecUser, appended, passwd_lines, resolve
 from rootless.plan.values import expose, octal_umask
 from rootless.spec import caps
-from rootless.spec.linux import IdMapping, Linux, Namespace, Personality
+from rootless.spec.linux import IdMapping, Linux, Personality
 from rootless.spec.record import record, replace
 from rootless.spec.runtime import OCI_VERSION, CapSets, Process, Rlimit, Root, Spec, User
 
@@ -43,8 +44,9 @@ class Surroundings:
            *settle* returns where a path of the root file system is once dangling links are followed inside it.
            *host_path* resolves the links of a bind source: the container's root is mounted over the host's before
            binds are made, and a link with `..` would climb into it. *host_mqueue*: the host has a /dev/mqueue.
-           *new_volume* returns the name of the anonymous volume for a target. *host_devices* are the nodes of the host's /dev
-           (only read for --privileged)
+           *read_secret* returns the whole name and the value of a secret.
+           *new_volume* returns the name of the anonymous volume for a target. *host_devices* are the nodes of the
+           host's /dev (only read for --privileged)
     """
 
     container_id: str
@@ -70,7 +72,11 @@ class Surroundings:
     host_path: Callable[[str], str] = str
     host_mqueue: bool = True
     settle: Callable[[str], str] = str
+    read_secret: Callable[[str], tuple[str, bytes]] = no_secret
     engine: str = "rootless"
+    namespace_path: Callable[[str, str], str] = no_resolver
+    device_number: Callable[[str, str], tuple[int, int]] = _no_devices
+    cdi_specs: Callable[[], tuple[tuple[str, str], ...]] = tuple
 
 
 @record
@@ -79,7 +85,9 @@ class Translation:
 
     Shape: *files* are (name below files_dir, content), each the source of a bind mount of *spec*. *cwd_make* says
            that a missing working directory shall be made (it is the image's, not the user's). *reaper*: --init.
-           *seccomp* is "" for the default profile, "unconfined", or a file. *exposed* are the image's and --expose's
+           *seccomp* is "" for the default profile, "unconfined", or a file. *specials* are mounts to be made before
+           the launch. *secret_files* and *secret_env* (NAME=VALUE) are in no record; the spec to be launched is
+           `launch_spec`. *exposed* are the image's and --expose's
            ports; *ports* what is to be published
     """
 
@@ -97,6 +105,14 @@ class Translation:
     seccomp: str
     hostname: str
     warnings: tuple[str, ...]
+    specials: tuple[SpecialUse, ...] = ()
+    secret_files: tuple[SecretFile, ...] = ()
+    secret_env: tuple[str, ...] = ()
+
+    @property
+    def launch_spec(self) -> Spec:
+        """The Spec with the secrets in its environment."""
+        return with_variables(self.spec, self.secret_env)
 
 
 def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) -> Translation:
@@ -115,6 +131,7 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
     files = _files(options, around, hostname)
     if options.passwd:
         files += _accounts(options, around, user, cwd, passwd, group)
+    secret_files, secret_env = secrets_of(options, around.read_secret)
     mounted = [request.target for request in options.volumes]
     files = [entry for entry in files if entry[0] not in mounted]
     exposed = _exposed(config) + options.expose
@@ -131,6 +148,8 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         settle=around.settle,
         host_path=around.host_path,
         host_mqueue=around.host_mqueue,
+        secrets=places(secret_files),
+        owner=(user.uid, user.gid),
     )
     stop_signal = _stop_signal(options, config, warnings)
     process = Process(
@@ -179,6 +198,9 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         seccomp="unconfined" if options.privileged and not options.security.seccomp else options.security.seccomp,
         hostname=hostname,
         warnings=tuple(warnings),
+        specials=plan.specials,
+        secret_files=secret_files,
+        secret_env=secret_env,
     )
 
 
@@ -379,68 +401,6 @@ def _rlimits(options: RunOptions, around: Surroundings, warnings: list[str]) -> 
     return tuple(found.values())
 
 
-def _paths(options: RunOptions, network: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return masked and read-only paths after --privileged, mask= and unmask=."""
-    if options.privileged:
-        return options.security.mask, ()
-    masked: tuple[str, ...] = defaults.MASKED_PATHS
-    readonly: tuple[str, ...] = defaults.READONLY_PATHS
-    if network == "host":
-        masked = defaults.MASKED_PATHS_HOST_NETWORK + masked
-    patterns = options.security.unmask
-    if "ALL" in patterns:
-        masked, readonly = (), ()
-    elif patterns:
-        masked = tuple([path for path in masked if not _matches(path, patterns)])
-        readonly = tuple([path for path in readonly if not _matches(path, patterns)])
-    return masked + options.security.mask, readonly
-
-
-def _matches(path: str, patterns: tuple[str, ...]) -> bool:
-    """Say whether a pattern names *path*; `*` stands for anything but a slash."""
-    return any(_glob(path.split("/"), pattern.rstrip("/").split("/")) for pattern in patterns)
-
-
-def _glob(names: list[str], patterns: list[str]) -> bool:
-    return len(names) == len(patterns) and all(_like(n, p) for n, p in zip(names, patterns))
-
-
-def _like(name: str, pattern: str) -> bool:
-    pieces = pattern.split("*")
-    if len(pieces) == 1:
-        return name == pattern
-    if not name.startswith(pieces[0]) or not name.endswith(pieces[-1]):
-        return False
-    at, end = len(pieces[0]), len(name) - len(pieces[-1])
-    for piece in pieces[1:-1]:
-        found = name.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return at <= end
-
-
-def _namespaces(options: RunOptions, network: str, own_user: bool) -> tuple[Namespace, ...]:
-    kinds = ["user"] if own_user else []
-    modes = (("pid", options.pid), ("ipc", options.ipc), ("uts", options.uts), ("network", network),
-             ("cgroup", options.cgroupns))  # fmt: skip
-    kinds += [kind for kind, mode in modes if mode != "host"]
-    return tuple([Namespace(kind) for kind in (*kinds, "mount")])
-
-
-def _sysctls(options: RunOptions, network: str, around: Surroundings) -> tuple[tuple[str, str], ...]:
-    values: dict[str, str] = {}
-    if network != "host" and (around.gid_map is None or around.gid_map.lookup(0) is not None):
-        values.update(defaults.NETWORK_SYSCTLS)
-    for key, value in options.sysctls:
-        mode = network if key.startswith("net.") else options.ipc
-        if mode == "host":
-            where = "network" if key.startswith("net.") else "IPC"
-            raise UsageError(f"sysctl {key}={value} can't be set since {where} Namespace set to host: invalid argument")
-        values[key] = value
-    return tuple(values.items())
-
-
 def _stop_signal(options: RunOptions, config: dict[str, Any], warnings: list[str]) -> int:
     text = options.stop_signal or _text(config, "StopSignal")
     if not text:
@@ -544,3 +504,33 @@ def _accounts(
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+_NOBODY = ExecUser(0, 0, (), "", "", False, False)
+
+
+@record
+class Outline:
+    """What is known of a container before its root file system is there to look into."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    hostname: str
+    labels: tuple[tuple[str, str], ...]
+    stop_signal: int
+
+
+def outline(options: RunOptions, image: dict[str, Any], container_id: str) -> Outline:
+    """Return what options and image say by themselves. Raises: UsageError, SpecError"""
+    config = _object(image, "config")
+    hostname = options.hostname or container_id[:12]
+    env = _env(options, config, _NOBODY, hostname)
+    return Outline(
+        args=_args(options, config),
+        env=tuple([line for line in env if line != "HOME="]),
+        cwd=options.workdir or _text(config, "WorkingDir") or "/",
+        hostname=hostname,
+        labels=_labels(options, config),
+        stop_signal=_stop_signal(options, config, []),
+    )

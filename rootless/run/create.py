@@ -85,6 +85,7 @@ def create(
     slots: Sequence[Fd] = (),
     stdio: tuple[Fd, Fd, Fd] | None = None,
     preserve_fds: int = 0,
+    preserved: Sequence[Fd] = (),
     write_maps: Callable[[int], None] | None = None,
     run_hooks: Callable[[int], None] | None = None,
     on_pid: Callable[[int, Fd], None] | None = None,
@@ -97,7 +98,7 @@ def create(
     Raises:  what the callbacks raise; LaunchError, ExecNotFound, ExecNotExecutable, KernelError. Nothing is left then
     Owner:   the caller closes what is returned; *slots* and *stdio* stay the caller's
     """
-    helper, sync = spawn_stage(plan.encode(), slots=slots, stdio=stdio, preserve_fds=preserve_fds)
+    helper, sync = spawn_stage(plan.encode(), slots=slots, stdio=stdio, preserve_fds=preserve_fds, preserved=preserved)
     handshake = Handshake(plan.ops, posix.strerror)
     created: Created | None = None
     console: Fd | None = None

@@ -45,10 +45,12 @@ def spawn_stage(
     slots: Sequence[Fd] = (),
     stdio: tuple[Fd, Fd, Fd] | None = None,
     preserve_fds: int = 0,
+    preserved: Sequence[Fd] = (),
 ) -> tuple[int, Fd]:
     """Start the stage on *plan*; return its pid and our end of the sync socket.
 
-    Shape:   in the stage: stdio, the caller's descriptors 3..3+preserve_fds, sync, plan, then *slots*
+    Shape:   in the stage: stdio, the caller's descriptors 3..3+preserve_fds (or *preserved* in their place), sync, plan,
+             then *slots*
     Blocks:  until the exec of the stage
     Raises:  KernelError(posix_spawn, memfd_create)
     Owner:   *slots* and *stdio* stay ours; the caller closes the socket and waits for the pid
@@ -58,7 +60,8 @@ def spawn_stage(
     fds: dict[int, Fd] = {first: theirs}
     if stdio is not None:
         fds.update(enumerate(stdio))
-    kept = [Fd(number) for number in range(3, 3 + preserve_fds) if _given(number)]
+    kept = [Fd(number) for number in range(3, 3 + preserve_fds) if not preserved and _given(number)]
+    fds.update(enumerate(preserved, 3))
     try:
         with sealed_program() as program, memfd_sealed("rootless-plan", plan) as document:
             fds[first + 1] = document

@@ -7,7 +7,11 @@ Shape:
     RUN/containers/ID/lock           flock held by the supervisor for as long as it lives
     RUN/containers/ID/pid            "PID STARTTIME" of the supervisor
     RUN/containers/ID/child          "PID STARTTIME" of the container's first process
+    RUN/containers/ID/paused         exists while its processes are paused
+    RUN/containers/ID/stopping       exists when somebody wants its end: no restart policy begins it again
+    RUN/containers/ID/ctl.sock       where its supervisor is asked things (supervise/control.py)
     RUN/containers/ID/...            generated files, sockets, the plan
+    RUN/exits/ID                     how a container ended whose record is gone (--rm)
 
 A container lives exactly while its lock is held; no pid is trusted without its start time.
 
@@ -28,6 +32,7 @@ from rootless.store import atomic, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.store.layout import Roots
@@ -35,6 +40,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONTAINERS = "containers"
 NAMES = "names"
+EXITS = "exits"
+PAUSED, STOPPING = "paused", "stopping"
+EXIT_SECONDS = 300
 
 
 @record
@@ -157,16 +165,24 @@ def _created(container: Container) -> str:
     return str(container.data.get("created", ""))
 
 
+LIVE = ("running", "initialized")
+
+
 def status(roots: Roots, container: Container) -> str:
-    """Return created, running, exited, or `remote` for a container of another machine.
+    """Return created, initialized, running, paused, stopping, exited, or `remote` for one that another machine runs.
 
     A record that says running while nobody holds its lock tells of a crash: exited.
     """
     said = str(container.data.get("state", {}).get("status", "created"))
     if container.data.get("machine") != machine_id():
-        return "remote" if said == "running" else said
-    if said == "running" and not is_alive(roots, container.id):
-        return "exited"
+        return "remote" if said in LIVE else said
+    if said in LIVE:
+        directory = run_dir(roots, container.id)
+        if not is_alive(roots, container.id):
+            return "exited"
+        for mark in (PAUSED, STOPPING):
+            if os.path.exists(f"{directory}/{mark}"):
+                return mark
     return said
 
 
@@ -236,16 +252,69 @@ def noted_process(path: str) -> int:
     return pid if started and start_time(pid) == started else 0
 
 
+def update(roots: Roots, cid: str, change: Callable[[dict[str, Any]], None]) -> Container | None:
+    """Change the record as it is on disk now; return it, None when it is gone.
+
+    The supervisor and `rename` or `update` may want that at one time: the directory's lock puts one after the other.
+
+    Blocks: while somebody else changes it
+    """
+    try:
+        directory = Fd(os.open(data_dir(roots, cid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return None
+    with directory:
+        fcntl.flock(directory.fileno(), fcntl.LOCK_EX)
+        found = read(roots, cid)
+        if found is None:
+            return None
+        change(found.data)
+        changed = Container(cid, str(found.data.get("name", "")), found.data)
+        write(roots, changed)
+        return changed
+
+
 def finish(roots: Roots, container: Container, exit_code: int, *, error: str = "") -> None:
     """Write how the container ended."""
-    state = {
-        **container.data.get("state", {}),
-        "status": "exited",
-        "exit_code": exit_code,
-        "finished": now(),
-        "error": error,
-    }
-    write(roots, Container(container.id, container.name, {**container.data, "state": state}))
+
+    def end(data: dict[str, Any]) -> None:
+        data["state"] = {
+            **data.get("state", {}),
+            "status": "exited",
+            "pid": 0,
+            "exit_code": exit_code,
+            "finished": now(),
+            "error": error,
+        }
+
+    update(roots, container.id, end)
+
+
+def note_exit(roots: Roots, cid: str, exit_code: int) -> None:
+    """Keep how a container ended whose record goes away, for those who wait for it; forget what is old.
+
+    Source: podman keeps these for five minutes too
+    """
+    directory = f"{roots.run}/{EXITS}"
+    if not os.path.isdir(directory):
+        layout.make_directory(directory)
+    oldest = time.time() - EXIT_SECONDS
+    for name in atomic.names_in(directory):
+        try:
+            if os.stat(f"{directory}/{name}").st_mtime < oldest:
+                os.unlink(f"{directory}/{name}")
+        except OSError:
+            continue
+    staged = f"{directory}/.{cid}"
+    with open(staged, "w") as out:
+        out.write(str(exit_code))
+    os.rename(staged, f"{directory}/{cid}")
+
+
+def noted_exit(roots: Roots, cid: str) -> int | None:
+    """Return how the container *cid* ended, if that is still kept."""
+    text = atomic.read_file(f"{roots.run}/{EXITS}/{cid}")
+    return int(text) if text and text.isdigit() else None
 
 
 def discard(roots: Roots, cid: str) -> None:

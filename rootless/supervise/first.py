@@ -27,11 +27,12 @@ def run_first(s: Supervision, seconds: float = FIRST_SECONDS) -> bool:
 
 
 def drain(s: Supervision) -> None:
-    """Move what the container wrote before it ended."""
+    """Move what the container wrote before it ended; what was read already has all the time that its reader takes."""
     until = s.drain_deadline()
     while any([not stream.ended for stream in s.output]):
         left = until - time.monotonic()
-        if not _turn(s, max(left, 0.0)) and left <= 0:
+        writing = any([stream.waiting_for[1] for stream in s.output if not stream.ended])
+        if not _turn(s, 60.0 if writing else max(left, 0.0)) and left <= 0 and not writing:
             break
 
 
@@ -46,6 +47,9 @@ def _turn(s: Supervision, seconds: float) -> bool:
         for _, pidfd, _ in s.servers:
             poller.register(pidfd.fileno(), select.POLLIN)
     poller.register(s.inbox.fileno(), select.POLLIN)
+    link = s.link.fileno() if s.link is not None and s.link.open else -1
+    if link >= 0:
+        poller.register(link, select.POLLIN)
     by_number: dict[int, list[tuple[Stream, bool]]] = {}
     for stream in s.output if ended else s.streams:
         if stream.ended:
@@ -66,6 +70,8 @@ def _turn(s: Supervision, seconds: float) -> bool:
                 stream.step()
     if s.inbox.fileno() in ready:
         s.on_signal()
+    if link in ready:
+        s.on_link()
     if not ended:
         for name, pidfd, words in s.servers:
             if pidfd.fileno() in ready:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from netns.driver import Attachment, Pending
     from rootless.mount.driver import RootfsMount
     from rootless.spec.runtime import Spec
+    from rootless.supervise.detach import Link
+    from rootless.supervise.supervision import Log
 
 NETWORK_MS = 10_000
 
@@ -40,7 +42,8 @@ class LaunchRequest:
     """All that one launch needs to know.
 
     Shape: *run_dir* holds the generated files and the directory `root`; *prepared* are mounts made outside, by
-           destination; *owner* is the container user's uid in our ids, to whom the pipes of stdio are given
+           destination; *owner* is the container user's uid in our ids, to whom the pipes of stdio are given;
+           *attached* are those of stdin, stdout, stderr that are our own; *hold*: START is left to `Launched.begin`
     """
 
     cid: str
@@ -60,19 +63,23 @@ class LaunchRequest:
     preserve_fds: int = 0
     sysctls: tuple[str, ...] = ()
     prepared: tuple[tuple[str, Fd], ...] = ()
+    attached: tuple[str, ...] = ("stdin", "stdout", "stderr")
+    link: Link | None = None
+    log: Log | None = None
+    hold: bool = False
 
 
 class Launched:
-    """A running container; `close` ends what serves it, in the order that nothing outlives what it stands on."""
+    """A running container; what serves it is on the undo stack, in the order that nothing outlives what it stands on.
 
-    def __init__(self, supervision: Supervision, undo: Undo, network: Attachment, warnings: list[str]) -> None:
+    Shape: *begin* sends START, for a container that waits for it (`init`); None for one that runs
+    """
+
+    def __init__(self, supervision: Supervision, network: Attachment, warnings: list[str]) -> None:
         self.supervision = supervision
-        self.undo = undo
         self.network = network
         self.warnings = warnings
-
-    def close(self) -> None:
-        self.undo.run()
+        self.begin: Callable[[], None] | None = None
 
 
 def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: Undo) -> Launched:
@@ -80,16 +87,16 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
 
     Blocks:  until execve has happened
     Raises:  LaunchError, ExecNotFound, ExecNotExecutable, PeerGone, KernelError; all is undone then
-    Owner:   takes over *undo* (with rootfs and network pushed already) on success
+    Owner:   what was made is pushed on *undo*, which has rootfs and network already
     """
-    with undo:
+    with Undo() as inner:
         stdio, ends = _stdio(request)
         for fd in (*stdio, *ends):
-            undo.push(fd.close)
+            inner.push(fd.close)
         slots, names = [rootfs.fd], ["root"]
         prepared = request.prepared + (_opened_binds(request.spec) if request.nested else ())
         for destination, fd in prepared:
-            undo.push(fd.close)
+            inner.push(fd.close)
             slots.append(fd)
             names.append(f"mount:{destination}")
         user = request.spec.process.user if request.spec.process else User()
@@ -123,8 +130,8 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
         except RootlessError:
             _blame_server(rootfs)
             raise
-        undo.push(made.close)
-        undo.push(made.kill)
+        inner.push(made.close)
+        inner.push(made.kill)
         # Our copies of the container's ends, or nobody would ever see the end of its output.
         for fd in stdio:
             fd.close()
@@ -135,13 +142,19 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
         with open_fd(f"/proc/{made.pid}/ns/net", posix.O_RDONLY) as netns:
             pending.attach(netns)
         attachment = pending.wait_ready(NETWORK_MS)
-        undo.push(attachment.close)
+        inner.push(attachment.close)
         inbox = SignalInbox(forward=request.sig_proxy)
-        undo.push(inbox.close)
-        made.start()
+        inner.push(inbox.close)
+        if not request.hold:
+            made.start()
         supervision = _supervision(request, made, inbox, ends, rootfs, attachment)
-        kept = undo.keep()
-    return Launched(supervision, kept, attachment, made.warnings)
+        inner.push(supervision.close)
+        kept = inner.keep()
+    undo.push(kept.run)
+    launched = Launched(supervision, attachment, made.warnings)
+    if request.hold:
+        launched.begin = made.start
+    return launched
 
 
 def _stdio(request: LaunchRequest) -> tuple[list[Fd], list[Fd]]:
@@ -171,16 +184,6 @@ def _three(fds: list[Fd]) -> tuple[Fd, Fd, Fd]:
 def _supervision(
     request: LaunchRequest, made: Created, inbox: SignalInbox, ends: list[Fd], rootfs: RootfsMount, network: Attachment
 ) -> Supervision:
-    if made.console is not None:
-        master = made.console
-        # Two directions, two descriptors: each stream closes its own.
-        posix.set_blocking(master.fileno(), False)
-        output = [Stream(master, 1)]
-        input = [Stream(0, master.dup(), end_text=b"\x04")] if request.interactive else []
-    else:
-        *feed, out, err = ends
-        output = [Stream(out, 1), Stream(err, 2)]
-        input = [Stream(0, feed[0])] if feed else []
     servers = []
     if rootfs.server is not None:
         servers.append(("the FUSE server", rootfs.server, _log_reader(rootfs.log)))
@@ -188,8 +191,31 @@ def _supervision(
         servers.append(("the network process", network.pidfd, network.last_words))
     own_pids = any([n.type == "pid" for n in (request.spec.linux.namespaces if request.spec.linux else ())])
     deadline = time.monotonic() + request.timeout_seconds if request.timeout_seconds else None
-    return Supervision(made.pid, made.pidfd, inbox, output=output, input=input, console=made.console,
-                       servers=tuple(servers), deadline=deadline, own_pids=own_pids)  # fmt: skip
+    s = Supervision(made.pid, made.pidfd, inbox, console=made.console, servers=tuple(servers), deadline=deadline,
+                    own_pids=own_pids, link=request.link, log=request.log)  # fmt: skip
+    # A command line that may leave is not to end the container by leaving.
+    stays = request.link is not None
+    out = 1 if "stdout" in request.attached else None
+    err = 2 if "stderr" in request.attached else None
+    feed: Fd | None = None
+    if made.console is not None:
+        master = made.console
+        # Two directions, two descriptors: each stream closes its own.
+        posix.set_blocking(master.fileno(), False)
+        s.output = [Stream(master, out, tap=lambda data: s.on_output(1, data), stays=stays)]
+        feed = master.dup()
+    else:
+        *feeds, out_r, err_r = ends
+        s.output = [Stream(out_r, out, tap=lambda data: s.on_output(1, data), stays=stays),
+                    Stream(err_r, err, tap=lambda data: s.on_output(2, data), stays=stays)]  # fmt: skip
+        feed = feeds[0] if feeds else None
+    if feed is not None and request.interactive and "stdin" in request.attached and not stays:
+        s.input = [Stream(0, feed, end_text=b"\x04" if request.tty else b"")]
+    else:
+        s.feed = feed
+        if feed is not None and request.interactive and "stdin" in request.attached:
+            s.input = [Stream(0, feed, keep_target=True)]
+    return s
 
 
 def _log_reader(log: Fd | None) -> Callable[[], str]:

@@ -6,11 +6,12 @@ ten launches. Everything is handed over as descriptors; while it is imported, pi
 
 from __future__ import annotations
 
+import math
 import time
 
 import trio
 
-from rootless.supervise.first import drain
+from rootless.supervise import control
 from rootless.supervise.shape import shape_supervisor
 from rootless.supervise.streams import Stream
 from rootless.supervise.supervision import Supervision
@@ -20,47 +21,86 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless.kernel.fds import Fd
+    from rootless.supervise.control import Service
+
+CONGESTED_SECONDS = 0.01
 
 
-def run_main(s: Supervision, container_id: str) -> None:
-    """Serve *s* until its container has ended and its output is through. Blocks: that long"""
+def run_main(s: Supervision, container_id: str, service: Service, finish: Callable[[], None]) -> None:
+    """Serve *s* until its container has ended and its output is through; *finish* writes down how it ended.
+
+    Blocks: that long
+    """
     shape_supervisor(container_id)
     s.inbox.hand_over()
     # Signals come through our own inbox; trio's handling of SIGINT would turn ^C into an exception.
-    trio.run(_supervise, s, restrict_keyboard_interrupt_to_checkpoints=True)
-    drain(s)
+    trio.run(_supervise, s, service, finish, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
-async def _supervise(s: Supervision) -> None:
-    async with trio.open_nursery() as nursery:
-        for stream in s.streams:
-            nursery.start_soon(_move, stream)
-        nursery.start_soon(_signals, s)
-        for name, pidfd, words in s.servers:
-            nursery.start_soon(_watch, s, name, pidfd, words)
-        if s.deadline is not None:
-            nursery.start_soon(_deadline, s)
-        await trio.lowlevel.wait_readable(s.pidfd.fileno())
-        s.reap()
-        nursery.cancel_scope.cancel()
+async def _supervise(s: Supervision, service: Service, finish: Callable[[], None]) -> None:
+    async with trio.open_nursery() as clients:
+        clients.start_soon(control.serve, service, s)
+        async with trio.open_nursery() as helpers:
+            for stream in s.input:
+                helpers.start_soon(_move, s, stream)
+            helpers.start_soon(_signals, s)
+            helpers.start_soon(_link, s)
+            for name, pidfd, words in s.servers:
+                helpers.start_soon(_watch, s, name, pidfd, words)
+            if s.deadline is not None:
+                helpers.start_soon(_deadline, s)
+            for task in service.tasks:
+                helpers.start_soon(task, s)
+            async with trio.open_nursery() as output:
+                for stream in s.output:
+                    output.start_soon(_move, s, stream)
+                await trio.lowlevel.wait_readable(s.pidfd.fileno())
+                s.reap()
+                output.cancel_scope.cancel()
+            async with trio.open_nursery() as rest:
+                until = trio.current_time() + max(s.drain_deadline() - time.monotonic(), 0.0)
+                for stream in s.output:
+                    rest.start_soon(_move, s, stream, until)
+            helpers.cancel_scope.cancel()
+        finish()
+        await control.tell_end(service, s)
+        clients.cancel_scope.cancel()
 
 
-async def _move(stream: Stream) -> None:
+async def _move(s: Supervision, stream: Stream, read_until: float = math.inf) -> None:
+    """Move one stream to its end, or until *read_until* when there is nothing more to read."""
     while not stream.ended:
+        while s.congested and stream in s.output:
+            await trio.sleep(CONGESTED_SECONDS)
         number, writing = stream.waiting_for
         try:
-            await (trio.lowlevel.wait_writable(number) if writing else trio.lowlevel.wait_readable(number))
+            if writing:
+                await trio.lowlevel.wait_writable(number)
+            else:
+                with trio.CancelScope(deadline=read_until) as waiting:
+                    await trio.lowlevel.wait_readable(number)
+                if waiting.cancelled_caught:
+                    return
         except PermissionError:
             await trio.lowlevel.checkpoint()  # epoll refuses plain files, which are always ready (epoll_ctl(2) EPERM)
         except trio.BusyResourceError:
             await trio.sleep(0.01)  # stdin and stdout are one terminal, and both wait for it
-        stream.step()
+        except trio.ClosedResourceError:
+            return
+        if not stream.ended:
+            stream.step()
 
 
 async def _signals(s: Supervision) -> None:
     while True:
         await trio.lowlevel.wait_readable(s.inbox.fileno())
         s.on_signal()
+
+
+async def _link(s: Supervision) -> None:
+    while s.link is not None and s.link.open:
+        await trio.lowlevel.wait_readable(s.link.fileno())
+        s.on_link()
 
 
 async def _watch(s: Supervision, name: str, pidfd: Fd, words: Callable[[], str]) -> None:

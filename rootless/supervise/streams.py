@@ -16,6 +16,10 @@ import stat
 
 from rootless.kernel.fds import Fd
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 READ_BYTES = 65536
 PIPE_BUF = 4096
 _ENDED = (errno.EIO, errno.EBADF, errno.ECONNRESET)  # EIO: the last slave of a terminal is closed (pty(7))
@@ -24,21 +28,35 @@ _ENDED = (errno.EIO, errno.EBADF, errno.ECONNRESET)  # EIO: the last slave of a 
 class Stream:
     """One direction.
 
+    Shape: *target* None: what comes is read, shown to *tap* and dropped, so that the writer never waits. *stays*: a
+           target that has gone is forgotten, instead of telling the writer by closing the source
     Owner: *source* and *target* are closed with the stream where they are `Fd`s; plain numbers are the caller's
     """
 
-    def __init__(self, source: Fd | int, target: Fd | int, *, end_text: bytes = b"") -> None:
+    def __init__(
+        self,
+        source: Fd | int,
+        target: Fd | int | None,
+        *,
+        end_text: bytes = b"",
+        tap: Callable[[bytes], None] | None = None,
+        stays: bool = False,
+        keep_target: bool = False,
+    ) -> None:
         self._source = source
         self._target = target
         self._buffer = b""
         self._end_text = end_text
+        self._tap = tap
+        self._stays = stays
+        self._keep_target = keep_target
         self.ended = False
-        self._write_bytes = READ_BYTES if _is_file(_number(target)) else PIPE_BUF
+        self._write_bytes = READ_BYTES if target is not None and _is_file(_number(target)) else PIPE_BUF
 
     @property
     def waiting_for(self) -> tuple[int, bool]:
         """Return the descriptor that must become ready, and whether for writing."""
-        if self._buffer:
+        if self._buffer and self._target is not None:
             return _number(self._target), True
         return _number(self._source), False
 
@@ -59,7 +77,10 @@ class Stream:
                 raise
             data = b""
         if data:
-            self._buffer = data
+            if self._tap is not None:
+                self._tap(data)
+            if self._target is not None:
+                self._buffer = data
         elif self._end_text:
             # The end of our stdin is ^D to a program on a terminal, as if a person had typed it.
             self._buffer, self._end_text = self._end_text, b""
@@ -73,24 +94,36 @@ class Stream:
         self._source = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
 
     def _write(self) -> None:
+        assert self._target is not None
         try:
             done = posix.write(_number(self._target), self._buffer[: self._write_bytes])
         except BlockingIOError:
             return
         except OSError:
+            if self._stays:
+                self.leave_target()
+                return
             # The reader has gone (EPIPE), the disk is full: closing our end tells the writer as it would be told
             # without a container in between.
             self.close()
             return
         self._buffer = self._buffer[done:]
 
+    def leave_target(self) -> None:
+        """Go on without a target: somebody has detached."""
+        self._buffer = b""
+        if isinstance(self._target, Fd) and not self._keep_target:
+            self._target.close()
+        self._target = None
+
     def close(self) -> None:
         """End the stream; a container that still writes gets SIGPIPE, one that reads gets the end of file."""
         self.ended = True
         self._buffer = b""
-        for end in (self._source, self._target):
-            if isinstance(end, Fd):
-                end.close()
+        if isinstance(self._source, Fd):
+            self._source.close()
+        if isinstance(self._target, Fd) and not self._keep_target:
+            self._target.close()
 
 
 def _number(end: Fd | int) -> int:

@@ -7,6 +7,7 @@ Everything here is a plain function of descriptors, so that the poll loop of the
 from __future__ import annotations
 
 import posix
+import struct
 import time
 
 from rootless.errors import KernelError, PeerGone, RootlessError
@@ -18,16 +19,38 @@ from rootless.supervise.streams import Stream
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    from rootless.supervise.detach import Link
+
+    class Viewer(Protocol):
+        """Somebody who sees the output (control.py)."""
+
+        @property
+        def queued_bytes(self) -> int: ...
+
+        def push(self, number: int, data: bytes) -> None: ...
+
+    class Log(Protocol):
+        """Where output is kept (logs.py)."""
+
+        def write(self, stream: int, data: bytes) -> None: ...
+
+        def close(self) -> None: ...
+
 
 SIGKILL = 9
 DRAIN_SECONDS = 2.0
+QUEUE_BYTES = 1 << 20
 
 
 class Supervision:
     """A container that runs, and the duty to see it through.
 
     Shape: *output* streams carry what the container writes and are drained after its end, *input* those to it;
-           *servers* are (name, pidfd, last words) of processes whose death ends the container
+           *servers* are (name, pidfd, last words) of processes whose death ends the container; *link* leads to the
+           command line where that is another process; *feed* is the container's stdin while nobody writes to it;
+           *viewers* are attached clients
     """
 
     def __init__(
@@ -36,28 +59,44 @@ class Supervision:
         pidfd: Fd,
         inbox: SignalInbox,
         *,
-        output: list[Stream],
-        input: list[Stream],
         console: Fd | None = None,
         servers: tuple[tuple[str, Fd, Callable[[], str]], ...] = (),
         deadline: float | None = None,
         own_pids: bool = True,
+        link: Link | None = None,
+        log: Log | None = None,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.inbox = inbox
-        self.output = output
-        self.input = input
+        self.output: list[Stream] = []
+        self.input: list[Stream] = []
+        self.feed: Fd | None = None
         self.console = console
         self.servers = servers
         self.deadline = deadline
         self.own_pids = own_pids
+        self.link = link
+        self.log = log
+        self.viewers: list[Viewer] = []
         self.fault: RootlessError | None = None
         self.exit_status: int | None = None
 
     @property
     def streams(self) -> list[Stream]:
         return [s for s in (*self.output, *self.input) if not s.ended]
+
+    @property
+    def congested(self) -> bool:
+        """Say whether somebody who is attached is so far behind that the container has to wait."""
+        return any([viewer.queued_bytes > QUEUE_BYTES for viewer in self.viewers])
+
+    def on_output(self, number: int, data: bytes) -> None:
+        """Show to the log and to those who are attached what the container wrote on stdout (1) or stderr (2)."""
+        if self.log is not None:
+            self.log.write(number, data)
+        for viewer in self.viewers:
+            viewer.push(number, data)
 
     def on_signal(self) -> None:
         """Pass on what has come."""
@@ -67,12 +106,30 @@ class Supervision:
             else:
                 self.kill(number)
 
+    def on_link(self) -> None:
+        """Do what the command line asks for; when it has gone its stdio has gone with it."""
+        if self.link is None:
+            return
+        message = self.link.hear()
+        if "resize" in message:
+            self.set_size(message["resize"])
+        if "signal" in message:
+            self.kill(int(message["signal"]))
+
     def resize(self) -> None:
         """Give the container's terminal the size of ours."""
         if self.console is not None and not self.console.closed:
             from rootless.run.console import set_size, terminal_size
 
             set_size(self.console, terminal_size(0))
+
+    def set_size(self, rows_columns: list[int]) -> None:
+        """Give the container's terminal a size."""
+        if self.console is not None and not self.console.closed and len(rows_columns) == 2:
+            from rootless.run.console import set_size
+
+            rows, columns = rows_columns
+            set_size(self.console, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
 
     def kill(self, number: int) -> None:
         """Send a signal to the container's first process; nothing when it has ended."""
@@ -113,5 +170,9 @@ class Supervision:
     def close(self) -> None:
         for stream in self.streams:
             stream.close()
+        if self.feed is not None:
+            self.feed.close()
+        if self.log is not None:
+            self.log.close()
         self.inbox.close()
         self.pidfd.close()

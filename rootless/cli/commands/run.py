@@ -20,17 +20,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rootless.cli.parser import Parsed
+    from rootless.store.layout import Roots
+    from rootless.supervise.detach import Forked, Link
+
 __all__ = ["COMMAND", "main"]
 
 
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Run the container; the exit status is its command's, or 125, 126, 127."""
-    from rootless.cli.main import warn
     from rootless.store.layout import find_roots
-    from rootless.supervise.early import Early
 
     parsed, options = parse(COMMAND, argv, options)
-    asked = run_options(parsed, options, os.environ, os.getcwd(), _read_text)
+    asked = asked_options(parsed, options)
     for number in range(3, 3 + asked.preserve_fds):
         try:
             os.fstat(number)
@@ -39,28 +41,109 @@ def main(argv: list[str], options: GlobalOptions) -> int:
                 f"file descriptor {number} is not available - the preserve-fds option requires that file "
                 "descriptors must be passed"
             ) from None
+    roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
+                       uid=os.geteuid())  # fmt: skip
+    if asked.name and asked.replace:
+        from rootless.cli.commands.create import replace_named
+
+        replace_named(roots, asked.name, global_words(options))
+    pull = puller(options)
+    on_terminal = asked.tty and asked.interactive and asked.attach is None and os.isatty(0)
+    if not asked.detach and not on_terminal:
+        return _supervise(asked, roots, options, pull, None)
+    return _forked(asked, roots, options, pull)
+
+
+def asked_options(parsed: Parsed, options: GlobalOptions) -> RunOptions:
+    """Return what the flags of run or create ask for. Raises: UsageError"""
+    asked = run_options(parsed, options, os.environ, os.getcwd(), _read_text)
     if asked.devices:
         from rootless.mount.hostparts import expand_devices
 
         asked = replace(asked, devices=expand_devices(asked.devices))
-    roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
-                       uid=os.geteuid())  # fmt: skip
-    driver = options.storage_driver or os.environ.get("ROOTLESS_STORAGE_DRIVER", "")
+    return asked
 
-    def pull(wanted: RunOptions) -> None:
-        from rootless.cli.progress import pull_in_child
 
-        first, *rest = _pull_words(wanted)
-        pull_in_child([first, *_global_words(options), *rest], quiet=wanted.quiet)
+def _supervise(
+    asked: RunOptions, roots: Roots, options: GlobalOptions, pull: Callable[[RunOptions], None], link: Link | None
+) -> int:
+    from rootless.cli.main import warn
+    from rootless.supervise.early import Early
 
-    trace = _tracer(options.log_level)
     early = Early(asked, roots.run, os.environ)
     try:
         from rootless.supervise.session import Caller, run
 
-        return run(asked, roots, driver, Caller(os.environ, pull, warn, trace), early)
+        caller = Caller(os.environ, pull, warn, tracer(options.log_level))
+        return run(asked, roots, driver_of(options), caller, early, link)
     finally:
         early.close()
+
+
+def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: Callable[[RunOptions], None]) -> int:
+    """Fork the supervisor: what is pulled is pulled before, by us, who can be interrupted."""
+    from rootless.cli.main import warn
+    from rootless.supervise.detach import Link, fork_supervisor
+
+    if not asked.rootfs:
+        from rootless.store.images import lookup
+
+        if (
+            asked.pull in ("always", "newer")
+            or asked.platform
+            or asked.arch
+            or asked.os
+            or not lookup(roots, asked.image)
+        ):
+            from rootless.supervise.creation import find_image
+
+            find_image(asked, roots, pull, warn)
+            asked = replace(asked, pull="missing")
+    sys.stdout.flush()
+    forked = fork_supervisor(attached=not asked.detach)
+    if isinstance(forked, Link):
+        return _supervise(asked, roots, options, pull, forked)
+    try:
+        return _detached(forked) if asked.detach else follow(forked, tty=True, feed=True, keys=asked.detach_keys)
+    finally:
+        forked.close()
+
+
+def _detached(forked: Forked) -> int:
+    from rootless.supervise.detach import wait_ready
+
+    ready, status = wait_ready(forked)
+    if ready is None:
+        return status or 125
+    sys.stdout.write(f"{ready['ready']}\n")
+    return 0
+
+
+def follow(forked: Forked, *, tty: bool, feed: bool, keys: str, forward: bool = True) -> int:
+    """Be the terminal of a container that the forked supervisor runs; return its exit status, 0 when one has left."""
+    from rootless.supervise import packets
+    from rootless.supervise.attachment import DETACHED, Attachment, parse_keys
+
+    assert forked.ends is not None
+    stdin, stdout, stderr = forked.ends
+
+    def hear() -> dict[str, object] | None:
+        message, fds = packets.receive(forked.link)
+        for fd in fds:
+            fd.close()
+        return message
+
+    if not feed:
+        stdin.close()
+    attachment = Attachment(
+        forked.link, hear, lambda message: packets.send(forked.link, message),
+        feed=stdin if feed else None, outputs=[(stdout, 1), (stderr, 2)], keys=parse_keys(keys), tty=tty,
+        forward=forward,
+    )  # fmt: skip
+    status = attachment.run()
+    if status == DETACHED:
+        return 0
+    return forked.status() if attachment.exit is None else status
 
 
 def _read_text(path: str) -> str:
@@ -68,7 +151,24 @@ def _read_text(path: str) -> str:
         return file.read()
 
 
-def _global_words(options: GlobalOptions) -> list[str]:
+def driver_of(options: GlobalOptions) -> str:
+    return options.storage_driver or os.environ.get("ROOTLESS_STORAGE_DRIVER", "")
+
+
+def puller(options: GlobalOptions) -> Callable[[RunOptions], None]:
+    """Return what pulls an image in a child process, so that no supervisor ever holds httpx, ssl or rich."""
+
+    def pull(wanted: RunOptions) -> None:
+        from rootless.cli.progress import pull_in_child
+
+        first, *rest = _pull_words(wanted)
+        pull_in_child([first, *global_words(options), *rest], quiet=wanted.quiet)
+
+    return pull
+
+
+def global_words(options: GlobalOptions) -> list[str]:
+    """Return the flags that lead a child of ours to the same roots."""
     pairs = (("root", options.root), ("runroot", options.runroot), ("tmpdir", options.tmpdir))
     return [f"--{name}={value}" for name, value in pairs if value]
 
@@ -86,7 +186,7 @@ def _pull_words(wanted: RunOptions) -> list[str]:
     return [*words, wanted.image]
 
 
-def _tracer(level: str) -> Callable[[str], None]:
+def tracer(level: str) -> Callable[[str], None]:
     """Return what says how long each stage took, with --log-level debug or info."""
     if level not in ("debug", "info", "trace"):
         return lambda stage: None

@@ -1,0 +1,180 @@
+"""`rootless start`: start containers that were made before.
+
+Source: podman-start(1) of podman 4.3
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rootless.cli.commands.run import driver_of, follow, puller, tracer
+from rootless.cli.parser import Command, Parsed, parse
+from rootless.engine import life
+from rootless.errors import ContainerStateError, RootlessError, UsageError
+from rootless.store import containers
+from rootless.store.layout import find_roots
+from rootless.supervise.detach import Link, fork_supervisor, wait_ready
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.plan.options import GlobalOptions
+    from rootless.store.containers import Container
+    from rootless.store.layout import Roots
+    from rootless.supervise.detach import Forked
+
+COMMAND = Command(
+    name="start",
+    summary="Start one or more containers",
+    usage="[options] CONTAINER [CONTAINER...]",
+    description="Starts one or more containers.  The container name or ID can be used.",
+    flags=(
+        ("all", "", "bool", "", "", "Start all containers regardless of their state or configuration", ""),
+        ("attach", "a", "bool", "", "", "Attach container's STDOUT and STDERR", ""),
+        ("detach-keys", "", "string", "[a-Z]", "", "Select the key sequence for detaching a container", ""),
+        ("filter", "f", "strings", "", "", "Filter output based on conditions given", ""),
+        ("interactive", "i", "bool", "", "", "Keep STDIN open even if not attached", ""),
+        ("latest", "l", "bool", "", "", "Act on the latest container rootless is aware of", ""),
+        ("sig-proxy", "", "bool", "", "", "Proxy received signals to the process (default true if attaching, "
+         "false otherwise)", ""),
+    ),
+    examples=("start --latest", "start 860a4b231279 5421ab43b45", "start --interactive --attach imageID"),
+)  # fmt: skip
+
+
+def main(argv: list[str], options: GlobalOptions) -> int:
+    """Start what is named; print a name for each, or show the one that is attached."""
+    parsed, options = parse(COMMAND, argv, options)
+    attach = parsed.flag("attach") or parsed.flag("interactive")
+    if len(parsed.args) > 1 and attach:
+        raise UsageError("you cannot start and attach multiple containers at once")
+    if parsed.flag("all") and attach:
+        raise UsageError("you cannot start and attach all containers at once")
+    roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
+                       uid=os.geteuid())  # fmt: skip
+    named = _chosen(roots, parsed)
+    if attach:
+        return _attached(named[0][1], roots, options, parsed) if named else 0
+    return start_all(roots, named, options)
+
+
+def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
+    if parsed.given("filter"):
+        from rootless.engine import containers as engine
+
+        if parsed.args:
+            raise UsageError("--filter takes no arguments")
+        wanted = engine.filter_of(parsed.many("filter"))
+        return [(one.container.id, one.container) for one in engine.list_all(roots) if wanted(one)]
+    return life.chosen(roots, list(parsed.args), latest_one=parsed.flag("latest"), every=parsed.flag("all"))
+
+
+def start_all(roots: Roots, named: list[tuple[str, Container]], options: GlobalOptions, *, hold: bool = False) -> int:
+    """Start (or with *hold* initialize) containers; print the word of each. Returns the exit status."""
+    from rootless.cli.main import report
+
+    failed = 0
+    for word, container in named:
+        try:
+            status = start_one(container, roots, options, hold=hold)
+        except RootlessError as error:
+            failed = report(error)
+            continue
+        if status:
+            failed = status
+            continue
+        sys.stdout.write(word + "\n")
+    return failed
+
+
+def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hold: bool = False) -> int:
+    """Start one container in the background; return 0, or the status of the supervisor that could not.
+
+    Blocks: until its program runs
+    Raises: ContainerStateError
+    """
+    status = containers.status(roots, container)
+    life.check_here(container, status)
+    if status == "initialized" and not hold:
+        from rootless.supervise.client import connect
+
+        with connect(roots, container.id) as supervisor:
+            supervisor.call("start", {})
+        return 0
+    if hold and status != "created":
+        raise ContainerStateError(
+            f"container {container.id} has already been created in runtime: container state improper"
+            if status != "exited" else f"container {container.id} has exited: container state improper"
+        )  # fmt: skip
+    if status == "running":
+        return 0
+    if status in ("paused", "stopping"):
+        raise ContainerStateError(
+            f"unable to start container {container.id}: container {container.id} must be in Created or Stopped state "
+            "to be started: container state improper"
+        )
+    _start_required(container, roots, options)
+    sys.stdout.flush()
+    forked = fork_supervisor(attached=False)
+    if isinstance(forked, Link):
+        os._exit(_supervise(container, roots, options, forked, (), hold=hold))
+    try:
+        ready, code = wait_ready(forked)
+        return 0 if ready is not None else code or 125
+    finally:
+        forked.close()
+
+
+def _start_required(container: Container, roots: Roots, options: GlobalOptions) -> None:
+    """Start what --requires names and does not run."""
+    for name in (container.data.get("options") or {}).get("requires") or ():
+        required = life.find(roots, str(name))
+        if containers.status(roots, required) != "running":
+            start_one(required, roots, options)
+
+
+def _supervise(
+    container: Container, roots: Roots, options: GlobalOptions, link: Link, attached: tuple[str, ...], *, hold: bool
+) -> int:
+    """Be the supervisor that was forked for *container*; errors are said on stderr, which is the command line's."""
+    from rootless.cli.main import report, unexpected, warn
+    from rootless.plan import saved
+    from rootless.supervise.early import Early
+
+    try:
+        early = Early(saved.decode(dict(container.data.get("options") or {})), roots.run, os.environ)
+        try:
+            from rootless.supervise.session import Caller, start
+
+            caller = Caller(os.environ, puller(options), warn, tracer(options.log_level))
+            return start(container, roots, driver_of(options), caller, early, link=link, attached=attached, hold=hold)
+        finally:
+            early.close()
+    except RootlessError as error:
+        return report(error)
+    except Exception as error:
+        return unexpected(error)
+
+
+def _attached(container: Container, roots: Roots, options: GlobalOptions, parsed: Parsed) -> int:
+    """Start the container and show it; one that runs already is attached to."""
+    status = containers.status(roots, container)
+    life.check_here(container, status)
+    interactive = parsed.flag("interactive")
+    tty = bool(container.data.get("tty"))
+    keys = parsed.text("detach-keys", "ctrl-p,ctrl-q") if parsed.given("detach-keys") else "ctrl-p,ctrl-q"
+    if status in life.ALIVE:
+        from rootless.cli.commands.attach import attach
+
+        return attach(roots, container, keys=keys, stdin=interactive, sig_proxy=parsed.flag("sig-proxy", True))
+    if status == "initialized":
+        raise ContainerStateError("start it without --attach, then attach: container state improper")
+    _start_required(container, roots, options)
+    streams = (*(("stdin",) if interactive else ()), "stdout", "stderr")
+    forked: Forked | Link = fork_supervisor(attached=True)
+    if isinstance(forked, Link):
+        os._exit(_supervise(container, roots, options, forked, streams, hold=False))
+    try:
+        return follow(forked, tty=tty, feed=interactive, keys=keys, forward=parsed.flag("sig-proxy", True))
+    finally:
+        forked.close()

@@ -1,0 +1,76 @@
+"""`rootless stop`: end containers by their stop signal, then by SIGKILL.
+
+Source: podman-stop(1) of podman 4.3
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rootless.cli.parser import Command, parse
+from rootless.engine import life
+from rootless.errors import RootlessError, UsageError
+from rootless.store import containers
+from rootless.store.layout import find_roots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.parser import Parsed
+    from rootless.plan.options import GlobalOptions
+    from rootless.store.containers import Container
+    from rootless.store.layout import Roots
+
+COMMAND = Command(
+    name="stop",
+    summary="Stop one or more containers",
+    usage="[options] CONTAINER [CONTAINER...]",
+    description="Stops one or more running containers.  The container name or ID can be used.",
+    flags=(
+        ("all", "a", "bool", "", "", "Stop all running containers", ""),
+        ("cidfile", "", "array", "", "", "Read the container ID from the file", ""),
+        ("filter", "f", "strings", "", "", "Filter output based on conditions given", ""),
+        ("ignore", "i", "bool", "", "", "Ignore errors when a specified container is missing", ""),
+        ("latest", "l", "bool", "", "", "Act on the latest container rootless is aware of", ""),
+        ("time", "t", "uint", "", "10", "Seconds to wait for stop before killing the container", ""),
+    ),
+    examples=("stop ctrID", "stop --latest", "stop --time 2 mywebserver 6e534f14da9d"),
+)  # fmt: skip
+
+
+def main(argv: list[str], options: GlobalOptions) -> int:
+    """Stop what is named; print a name for each."""
+    from rootless.cli.main import report, warn
+
+    parsed, options = parse(COMMAND, argv, options)
+    roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
+                       uid=os.geteuid())  # fmt: skip
+    failed = 0
+    for word, container in chosen(roots, parsed):
+        try:
+            warning = life.stop(roots, container, parsed.number("time") if parsed.given("time") else None)
+            if warning:
+                warn(warning)
+            sys.stdout.write(word + "\n")
+        except RootlessError as error:
+            failed = report(error)
+    return failed
+
+
+def chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
+    """Return the containers that names, --cidfile, --all, --latest or --filter choose. Raises: UsageError, NotFound"""
+    names = life.names_of(parsed)
+    if parsed.given("filter"):
+        from rootless.engine import containers as engine
+
+        if names or parsed.flag("all") or parsed.flag("latest"):
+            raise UsageError("--filter takes no arguments, and neither --all nor --latest")
+        wanted = engine.filter_of(parsed.many("filter"))
+        return [(one.container.id, one.container) for one in engine.list_all(roots) if wanted(one)]
+    ignore = any(row[0] == "ignore" for row in COMMAND.flags) and parsed.given("ignore") and parsed.flag("ignore")
+    if ignore and not names:
+        return []
+    return life.chosen(
+        roots, names, latest_one=parsed.flag("latest"), every=parsed.flag("all"), ignore=ignore,
+        only=lambda one: containers.is_alive(roots, one.id),
+    )  # fmt: skip

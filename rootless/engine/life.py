@@ -1,0 +1,264 @@
+"""What one does to containers that are there: choose them, signal, stop, wait for, start them.
+
+Everything here reads the truth from disk and from the kernel. The processes of a container are the user's own, so
+signals go to them directly, from outside the user namespace; the supervisor is only asked for what it alone can do.
+
+Source: podman-stop(1), podman-kill(1), podman-wait(1) of podman 4.3
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from rootless.errors import ContainerStateError, KernelError, NotFound, RootlessError, UsageError
+from rootless.kernel.process import pidfd_open, pidfd_send_signal
+from rootless.spec import signals
+from rootless.store import containers, events
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rootless.cli.parser import Parsed
+    from rootless.store.containers import Container
+    from rootless.store.layout import Roots
+
+STOP_SECONDS = 10
+GONE_SECONDS = 10.0
+ALIVE = ("running", "paused", "stopping")
+_TICK_SECONDS = 0.005
+_BIRTH_SECONDS = 5.0
+UNWANTED = "unwanted"
+
+
+def find(roots: Roots, text: str) -> Container:
+    """Return the container *text*. Raises: NotFound in podman's words; StoreError when it is ambiguous"""
+    try:
+        return containers.find(roots, text)
+    except NotFound:
+        error = NotFound("container", text)
+        error.message = f'no container with name or ID "{text}" found: no such container'
+        error.args = (error.message,)
+        raise error from None
+
+
+def latest(roots: Roots) -> Container:
+    """Return the container that was made last. Raises: NotFound"""
+    every = containers.list_containers(roots)
+    if not every:
+        raise RootlessError("no containers to act on: no such container")
+    return every[-1]
+
+
+def chosen(
+    roots: Roots, names: Sequence[str], *, latest_one: bool, every: bool, ignore: bool = False,
+    only: Callable[[Container], bool] | None = None,
+) -> list[tuple[str, Container]]:  # fmt: skip
+    """Return the containers that a command line names, each with the word that is printed for it.
+
+    Raises: UsageError for none or contradicting choices; NotFound
+    """
+    if names and (latest_one or every):
+        raise UsageError("--all, --latest and containers cannot be used together")
+    if latest_one and every:
+        raise UsageError("--all and --latest cannot be used together")
+    if latest_one:
+        one = latest(roots)
+        return [(one.id, one)]
+    if every:
+        return [(c.id, c) for c in containers.list_containers(roots) if only is None or only(c)]
+    if not names:
+        raise UsageError("you must provide at least one name or id")
+    found: list[tuple[str, Container]] = []
+    for name in names:
+        try:
+            found.append((name, find(roots, name)))
+        except NotFound:
+            if not ignore:
+                raise
+    return found
+
+
+def names_of(parsed: Parsed) -> list[str]:
+    """Return the containers that the arguments and --cidfile name. Raises: RootlessError"""
+    return [*parsed.args, *[_id_in(path) for path in parsed.many("cidfile")]]
+
+
+def _id_in(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().split("\n")[0]
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise RootlessError(f"reading CIDFile: open {path}: {reason}") from error
+
+
+def check_here(container: Container, status: str) -> None:
+    """Raises: ContainerStateError - it runs on another machine that shares the data root"""
+    if status == "remote":
+        raise ContainerStateError(
+            f"container {container.id} runs on another machine", hint="act on it from the machine that runs it"
+        )
+
+
+def is_starting(roots: Roots, container: Container) -> bool:
+    """Say whether a supervisor is about to start the container."""
+    return containers.status(roots, container) in ("created", "exited") and containers.is_alive(roots, container.id)
+
+
+def stop(roots: Roots, container: Container, seconds: int | None) -> str:
+    """End the container by its stop signal, after *seconds* (None: its own time) by SIGKILL; no policy restarts it.
+
+    Call it before our user namespace is entered: from outside every signal is allowed.
+
+    Blocks:  until its supervisor has ended too
+    Returns: a warning when it took SIGKILL, else nothing
+    Raises:  ContainerStateError
+    """
+    status = containers.status(roots, container)
+    check_here(container, status)
+    if not containers.is_alive(roots, container.id):
+        return ""
+    run_dir = containers.run_dir(roots, container.id)
+    _mark(run_dir, containers.STOPPING)
+    warning = ""
+    pid = child_of(roots, container)
+    if pid:
+        asked = int(container.data.get("stop_timeout", STOP_SECONDS) if seconds is None else seconds)
+        number = int(container.data.get("stop_signal") or 15)
+        if status == "initialized":
+            number = 9  # its process waits for START, not for signals
+        warning = _end(pid, f"{run_dir}/child", number, asked, container.name)
+    supervisor = containers.noted_process(f"{run_dir}/pid")
+    if supervisor and not end_within(supervisor, 0, GONE_SECONDS):
+        end_within(supervisor, 9, GONE_SECONDS)
+    events.emit(roots, "container", "stop", id=container.id, name=container.name,
+                image=str(container.data.get("image", "")), attributes=container.data.get("labels"))  # fmt: skip
+    return warning
+
+
+def child_of(roots: Roots, container: Container) -> int:
+    """Return the container's first process, 0 when it has none; one that is just being made is waited for."""
+    until = time.monotonic() + _BIRTH_SECONDS
+    note = f"{containers.run_dir(roots, container.id)}/child"
+    while True:
+        pid = containers.noted_process(note)
+        if pid or not containers.is_alive(roots, container.id) or time.monotonic() > until:
+            return pid
+        found = containers.read(roots, container.id)
+        if found is None or found.data.get("state", {}).get("status") == "exited":
+            return 0  # between two lives
+        time.sleep(_TICK_SECONDS)
+
+
+def _mark(run_dir: str, name: str) -> None:
+    try:
+        os.close(os.open(f"{run_dir}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except FileNotFoundError:
+        pass  # it has just ended
+
+
+def _end(pid: int, note: str, number: int, seconds: int, name: str) -> str:
+    if seconds > 0 and containers.noted_process(note) == pid and end_within(pid, number, seconds):
+        return ""
+    if containers.noted_process(note) == pid:
+        end_within(pid, 9, GONE_SECONDS)
+    if seconds <= 0 or number == 9:
+        return ""
+    return (
+        f"StopSignal {signals.name(number)} failed to stop container {name} in {seconds} seconds, resorting to SIGKILL"
+    )
+
+
+def end_within(pid: int, number: int, seconds: float) -> bool:
+    """Send a signal (0: none) and say whether the process ended in time. Blocks: until then"""
+    try:
+        with pidfd_open(pid) as process:
+            if number:
+                pidfd_send_signal(process, number)
+            return bool(select.select([process.fileno()], [], [], seconds)[0])
+    except KernelError:
+        return True  # it is gone
+
+
+def kill(roots: Roots, container: Container, number: int) -> None:
+    """Send a signal to the container's first process; no policy restarts what ends by it.
+
+    Raises: ContainerStateError in podman's words for one that does not run
+    """
+    status = containers.status(roots, container)
+    check_here(container, status)
+    if status not in ALIVE:
+        raise ContainerStateError(
+            f"can only kill running containers. {container.id} is in state {status}: container state improper"
+        )
+    run_dir = containers.run_dir(roots, container.id)
+    _mark(run_dir, UNWANTED)
+    pid = containers.noted_process(f"{run_dir}/child")
+    if pid:
+        try:
+            with pidfd_open(pid) as process:
+                if containers.noted_process(f"{run_dir}/child") == pid:
+                    pidfd_send_signal(process, number)
+        except KernelError:
+            pass  # it is gone
+    events.emit(roots, "container", "kill", id=container.id, name=container.name,
+                image=str(container.data.get("image", "")), attributes=container.data.get("labels"))  # fmt: skip
+
+
+def wait(roots: Roots, container: Container, conditions: Sequence[str], interval_seconds: float) -> int:
+    """Return how the container ended, once it is in one of *conditions* (its exit code, -1 where it runs).
+
+    Blocks: until then; a change is seen within *interval_seconds*, an end at once
+    Raises: NotFound - it was removed and nobody knows how it ended
+    """
+    cid = container.id
+    while True:
+        found = containers.read(roots, cid)
+        if found is None:
+            code = containers.noted_exit(roots, cid)
+            if code is None:
+                raise NotFound("container", cid)
+            return code
+        status = containers.status(roots, found)
+        if status in conditions or (status == "exited" and "stopped" in conditions):
+            ended = status == "exited"
+            return int(found.data["state"].get("exit_code") or 0) if ended else -1
+        pid = containers.noted_process(f"{containers.run_dir(roots, cid)}/child")
+        if not pid or not end_within(pid, 0, interval_seconds):
+            if not pid:
+                time.sleep(min(interval_seconds, 0.05))
+            continue
+        _settled(roots, cid, str(found.data["state"].get("started")))
+
+
+def _settled(roots: Roots, cid: str, started: str) -> None:
+    """Wait until the supervisor has written down the end of the life that began at *started*."""
+    until = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < until:
+        found = containers.read(roots, cid)
+        if found is None:
+            return
+        state = found.data.get("state", {})
+        if state.get("started") != started or state.get("status") == "exited":
+            return
+        if not containers.is_alive(roots, cid):
+            return
+        time.sleep(_TICK_SECONDS)
+
+
+def waited(roots: Roots, name: str, conditions: Sequence[str], interval_seconds: float) -> int:
+    """Wait for the container *name*, as `wait`; one that is gone already may still be known by its full id.
+
+    Raises: NotFound
+    """
+    try:
+        container = find(roots, name)
+    except NotFound:
+        code = containers.noted_exit(roots, name) if "/" not in name else None
+        if code is None:
+            raise
+        return code
+    return wait(roots, container, conditions, interval_seconds)

@@ -1,0 +1,182 @@
+"""A container's record before it starts: its image, its name, what was asked for.
+
+Source: podman-create(1) of podman 4.3
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError, StoreError, UsageError
+from rootless.plan import saved
+from rootless.plan.translate import outline
+from rootless.store import containers, images
+from rootless.supervise.names import random_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.plan.options import RunOptions
+    from rootless.store.images import ImageRecord
+    from rootless.store.layout import Roots
+
+NAME_TRIES = 16
+LOG_FILE = "ctr.log"
+
+
+def check_files(options: RunOptions) -> None:
+    """Raises: UsageError - --cidfile exists, or a file that is to be written cannot be"""
+    if options.cidfile and os.path.lexists(options.cidfile):
+        raise UsageError(
+            f"container id file exists. Ensure another container is not using it or delete {options.cidfile}"
+        )
+    for path in (options.cidfile, options.pidfile, options.supervisor_pidfile):
+        if path and not os.access(os.path.dirname(path) or ".", os.W_OK):
+            raise UsageError(f"opening {'cidfile' if path == options.cidfile else 'pidfile'} {path}: cannot be written")
+
+
+def find_image(
+    options: RunOptions, roots: Roots, pull: Callable[[RunOptions], None], warn: Callable[[str], None]
+) -> ImageRecord:
+    """Return the image, pulled if the policy and the store say so.
+
+    Blocks: for a pull
+    Raises: RootlessError
+    """
+    found = images.lookup(roots, options.image) if options.pull not in ("always", "newer") else None
+    if found is not None and _other_platform(options, found):
+        found = None
+    if found is None:
+        if options.pull == "never":
+            raise StoreError(f"{options.image}: image not known", hint=f"rootless pull {options.image}")
+        pull(options)
+        found = images.lookup(roots, options.image)
+    if found is None:
+        raise StoreError(f"{options.image}: image not known")
+    if _other_platform(options, found):
+        has = f"{found.config.get('os')}/{found.config.get('architecture')}"
+        wanted = options.platform or f"{options.os or 'linux'}/{options.arch or found.config.get('architecture')}"
+        warn(f"image platform ({has}) does not match the expected platform ({wanted})")
+    return found
+
+
+def _other_platform(options: RunOptions, image: ImageRecord) -> bool:
+    wanted_os, _, rest = options.platform.partition("/")
+    arch = rest.partition("/")[0] or options.arch
+    system = wanted_os or options.os
+    return bool((arch and image.config.get("architecture") != arch) or (system and image.config.get("os") != system))
+
+
+def check_rootfs(options: RunOptions) -> None:
+    """Raises: RootlessError - the directory of --rootfs is none"""
+    if not os.path.isdir(options.image):
+        reason = "not a directory" if os.path.lexists(options.image) else "no such file or directory"
+        raise RootlessError(f"running container create option: stat {options.image}: {reason}")
+
+
+def free_name(roots: Roots) -> str:
+    """Return a random name that nobody has."""
+    for _ in range(NAME_TRIES):
+        name = random_name()
+        if not os.path.lexists(f"{roots.data}/{containers.NAMES}/{name}"):
+            return name
+    return f"{random_name()}{os.getpid()}"
+
+
+def new_record(
+    cid: str, name: str, options: RunOptions, image: ImageRecord | None, roots: Roots, driver: str
+) -> dict[str, Any]:
+    """Return the record of a container that nobody has started."""
+    known = outline(options, image.config if image else {}, cid)
+    return {
+        "format": containers.FORMAT,
+        "id": cid,
+        "name": name,
+        "created": containers.now(),
+        "image": image.names[0] if image and image.names else options.image,
+        "image_id": image.id if image else "",
+        "machine": containers.machine_id(),
+        "boot": containers.boot_id(),
+        "auto_remove": options.remove,
+        "anonymous": {},
+        "anonymous_volumes": [],
+        "driver": options.storage_driver or driver,
+        "driver_reason": "",
+        "args": list(known.args),
+        "env": list(known.env),
+        "cwd": known.cwd,
+        "user": options.user,
+        "hostname": known.hostname,
+        "tty": options.tty,
+        "interactive": options.interactive,
+        "labels": dict(known.labels),
+        "annotations": dict(options.annotations),
+        "stop_signal": known.stop_signal,
+        "stop_timeout": options.stop_timeout,
+        "userns": options.userns,
+        "network": {"mode": options.network.mode},
+        "ports": [[p.host_ip, p.host_port + at, p.container_port + at, p.protocol]
+                  for p in options.publish for at in range(p.length)],
+        "mounts": [],
+        "log": log_of(cid, options, roots),
+        "restart_count": 0,
+        "options": saved.encode(options),
+        "state": {"status": "created"},
+    }  # fmt: skip
+
+
+def log_of(cid: str, options: RunOptions, roots: Roots) -> dict[str, Any]:
+    """Return what --log-driver and --log-opt make of the output."""
+    words = dict(options.log_opts)
+    driver = options.log_driver or "k8s-file"
+    path = words.get("path", "")
+    if not path and driver in ("k8s-file", "json-file"):
+        path = f"{containers.data_dir(roots, cid)}/{LOG_FILE}"
+    return {
+        "driver": driver,
+        "path": path,
+        "tag": words.get("tag", ""),
+        "max_size_bytes": size_bytes(words.get("max-size", "")),
+    }
+
+
+def size_bytes(text: str) -> int:
+    """Return a size with one of podman's units (10k, 5mb). Raises: UsageError"""
+    digits = text.rstrip("bBkKmMgGtT")
+    unit = text[len(digits) :].lower().rstrip("b")
+    powers = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+    if not text or text == "-1":
+        return 0
+    if not digits.isdigit() or unit not in powers:
+        raise UsageError(f'invalid size: "{text}"')
+    return int(digits) << (10 * powers[unit])
+
+
+def create(
+    options: RunOptions,
+    roots: Roots,
+    driver: str,
+    pull: Callable[[RunOptions], None],
+    warn: Callable[[str], None],
+) -> containers.Container:
+    """Make a container that is not started: a record, and nothing else.
+
+    Blocks: for a pull
+    Raises: RootlessError; nothing is left then
+    """
+    check_files(options)
+    image = None
+    if options.rootfs:
+        check_rootfs(options)
+    else:
+        image = find_image(options, roots, pull, warn)
+    cid = containers.new_id()
+    container = containers.Container(cid, options.name or free_name(roots), {})
+    container.data.update(new_record(cid, container.name, options, image, roots, driver))
+    containers.create(roots, container)
+    if options.cidfile:
+        with open(options.cidfile, "w") as file:
+            file.write(cid)
+    return container
