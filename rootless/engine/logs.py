@@ -15,9 +15,9 @@ import os
 import stat
 import time
 
+from rootless.engine.moments import parse_rfc3339
 from rootless.errors import NotFound, RootlessError
 from rootless.plan.logs import FILES, JOURNALD, JSON_FILE
-from rootless.plan.moments import parse_rfc3339
 from rootless.proto import logline
 from rootless.spec.record import record
 from rootless.store import containers

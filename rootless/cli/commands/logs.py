@@ -32,7 +32,7 @@ COMMAND = Command(
         ("latest", "l", "bool", "", "", "Act on the latest container rootless is aware of", ""),
         ("names", "n", "bool", "", "", "Output the container name in the log, where there are several", ""),
         ("since", "", "string", "", "", "Show logs since TIMESTAMP", ""),
-        ("tail", "", "int", "LINES", "-1", "Output this number of lines at the end of the logs", ""),
+        ("tail", "", "int", "", "-1", "Output this number of lines at the end of the logs", ""),
         ("timestamps", "t", "bool", "", "", "Output the timestamps in the log", ""),
         ("until", "", "string", "", "", "Show logs until TIMESTAMP", ""),
     ),
@@ -85,7 +85,7 @@ def _moment(parsed: Parsed, name: str) -> int:
         return 0
     import time
 
-    from rootless.plan.moments import parse_moment
+    from rootless.engine.moments import parse_moment
 
     try:
         return parse_moment(text, time.time_ns(), since=name == "since")
