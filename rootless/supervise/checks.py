@@ -104,7 +104,7 @@ class Checks:
         try:
             with attempt.reader, trio.move_on_after(self.rules.timeout_ns / health.NS) as limit:
                 await trio.to_thread.run_sync(attempt.start, abandon_on_cancel=True)
-                code = await attempt.follow(output)
+                code = 1 if await attempt.follow(output) else 0
             if limit.cancelled_caught:
                 error = health.too_long(self.rules)
         except RootlessError as problem:
@@ -114,9 +114,7 @@ class Checks:
             output[:] = problem.message.encode()
         finally:
             attempt.end()
-        return Result(
-            begun, now(), code if code <= 0 or code == NOT_STARTED else 1, health.output_text(bytes(output)), error
-        )
+        return Result(begun, now(), code, health.output_text(bytes(output)), error)
 
 
 class _Attempt:
