@@ -39,11 +39,11 @@ except ImportError:  # as a script, hatchling is not needed
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("rootless", "netns", "fuse_overlay")
-# What the programs import on their way to START, and the two servers.
+# What the programs import on their way to START, what the verbs import, and the two servers.
 PACKED = (
     *("rootless/*.py", "rootless/spec/*.py", "rootless/plan/*.py", "rootless/kernel/*.py", "rootless/stage/*.py"),
     *("rootless/store/*.py", "rootless/mount/*.py", "rootless/run/**/*.py", "rootless/supervise/*.py"),
-    *("rootless/cli/*.py", "rootless/cli/commands/__init__.py", "rootless/cli/commands/run.py"),
+    *("rootless/cli/*.py", "rootless/cli/commands/*.py", "rootless/engine/*.py"),
     *("netns/*.py", "fuse_overlay/*.py"),
 )
 PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
