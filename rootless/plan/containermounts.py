@@ -33,6 +33,7 @@ class VolumeUse:
     anonymous: bool = False
     copy_up: bool = True
     chown: bool = False
+    driver_options: tuple[tuple[str, str], ...] = ()
 
 
 @record
@@ -45,6 +46,25 @@ class BindUse:
 
 
 @record
+class SpecialUse:
+    """A mount that is made before the launch and handed to the stage as a descriptor.
+
+    Shape: *kind* is overlay (a writable view of the directory *source*, with *upper* and *work* where the user gives
+           them), image (*source* is its name) or idmap (*source* with other owners, see VolumeRequest.idmap)
+    """
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool = False
+    recursive: bool = True
+    upper: str = ""
+    work: str = ""
+    idmap: str = ""
+    chown: bool = False
+
+
+@record
 class MountPlan:
     """All mounts, and what the host must prepare for them."""
 
@@ -52,6 +72,7 @@ class MountPlan:
     volumes: tuple[VolumeUse, ...]
     binds: tuple[BindUse, ...]
     propagation: str | None
+    specials: tuple[SpecialUse, ...] = ()
 
 
 def plan_mounts(
@@ -67,21 +88,27 @@ def plan_mounts(
     settle: Callable[[str], str],
     host_path: Callable[[str], str],
     host_mqueue: bool,
+    secrets: tuple[str, ...] = (),
+    owner: tuple[int, int] = (0, 0),
 ) -> MountPlan:
     """Return the mounts in the order in which they must be made.
 
     Shape: *files* are (target, host path) of generated files; *network* is private, none or host; *settle* returns
            where a target is once dangling links of the image are followed inside the root, *host_path* a source
-           without links
+           without links; *secrets* are targets at which the launcher mounts what holds secrets; *owner* is the
+           process's, in the container
     """
     volumes: list[VolumeUse] = []
     binds: list[BindUse] = []
-    asked: dict[str, Mount] = {}
+    specials: list[SpecialUse] = []
+    asked: dict[str, Mount] = {target: Mount(target, "tmpfs", "tmpfs", defaults.SECRET_OPTIONS) for target in secrets}
     for request in (*_image_volumes(options, image_volumes), *options.volumes):
         request = replace(request, target=settle(request.target))
         if request.kind == "bind":
             request = replace(request, source=host_path(request.source))
-        asked[request.target] = _asked(request, volumes_dir, new_volume, volumes, binds)
+        elif request.chown and request.kind in ("tmpfs", "ramfs"):
+            request = replace(request, options=(*request.options, f"uid={owner[0]}", f"gid={owner[1]}"))
+        asked[request.target] = _asked(request, volumes_dir, new_volume, volumes, binds, specials)
     if options.read_only and options.read_only_tmpfs:
         for target in defaults.READONLY_TMPFS:
             if target not in asked:
@@ -107,7 +134,7 @@ def plan_mounts(
         found.update({mount.destination: mount for mount in device_mounts(devices)})
     found.update(asked)
     ordered = sorted(found.values(), key=_depth)
-    return MountPlan(tuple(ordered), tuple(volumes), tuple(binds), _root_propagation(asked))
+    return MountPlan(tuple(ordered), tuple(volumes), tuple(binds), _root_propagation(asked), tuple(specials))
 
 
 def _depth(mount: Mount) -> int:
@@ -118,7 +145,7 @@ def _image_volumes(options: RunOptions, image_volumes: tuple[str, ...]) -> tuple
     """Return what the image's VOLUMEs become, unless the user mounts something there."""
     if options.image_volume == "ignore":
         return ()
-    taken = [request.target for request in options.volumes]
+    taken = [request.target.rstrip("/") for request in options.volumes]
     kind = "tmpfs" if options.image_volume == "tmpfs" else "volume"
     words = ("rprivate", "rw", "nodev", "exec", "nosuid")
     return tuple([VolumeRequest(kind, "", target, words) for target in image_volumes if target not in taken])
@@ -130,20 +157,33 @@ def _asked(
     new_volume: Callable[[str], str],
     volumes: list[VolumeUse],
     binds: list[BindUse],
+    specials: list[SpecialUse],
 ) -> Mount:
-    if request.kind == "tmpfs":
+    if request.kind in ("tmpfs", "ramfs"):
         return _tmpfs(request)
+    if request.kind == "image":
+        specials.append(SpecialUse("image", request.source, request.target, "rw" not in request.options))
+        return Mount(request.target, request.source, "image", request.options or ("ro",))
     if request.kind == "devpts":
         return Mount(request.target, "devpts", "devpts", request.options)
     source, words = request.source, list(request.options)
     if request.kind == "volume":
         name = request.source or new_volume(request.target)
         source = f"{volumes_dir}/{name}/_data"
-        use = VolumeUse(name, source, request.target, not request.source, request.copy_up, request.chown)
+        # An overlay over it is to have another owner, not the volume itself.
+        use = VolumeUse(name, source, request.target, not request.source, request.copy_up,
+                        request.chown and not request.overlay, request.driver_options)  # fmt: skip
         volumes.append(use)
         words += [w for w in ("nosuid", "nodev") if w not in words and w[2:] not in words]
     else:
-        binds.append(BindUse(source, request.target, request.chown))
+        binds.append(BindUse(source, request.target, request.chown and not request.overlay))
+    if request.overlay:
+        specials.append(SpecialUse("overlay", source, request.target, upper=request.upper, work=request.work,
+                                   chown=request.chown))  # fmt: skip
+        return Mount(request.target, source, "overlay", ("rw",))
+    if request.idmap:
+        specials.append(SpecialUse("idmap", source, request.target, recursive="bind" not in words,
+                                   idmap=request.idmap))  # fmt: skip
     if "bind" not in words and "rbind" not in words:
         words.append("rbind")
     return Mount(request.target, source, "bind", _with_defaults(words))
@@ -161,9 +201,9 @@ def _with_defaults(words: list[str]) -> tuple[str, ...]:
 def _tmpfs(request: VolumeRequest) -> Mount:
     words = list(request.options)
     words += [w for w in ("nosuid", "nodev") if w not in words and w[2:] not in words]
-    if request.copy_up:
+    if request.copy_up and request.kind == "tmpfs":
         words.append("tmpcopyup")
-    return Mount(request.target, "tmpfs", "tmpfs", _with_defaults(words))
+    return Mount(request.target, request.kind, request.kind, _with_defaults(words))
 
 
 def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: bool) -> list[Mount]:

@@ -49,3 +49,5 @@ RLIMITS = (("RLIMIT_NOFILE", 1048576, 4096), ("RLIMIT_NPROC", 4194304, 1024))
 
 # a container's own network namespace lets its root ping without CAP_NET_RAW
 NETWORK_SYSCTLS = (("net.ipv4.ping_group_range", "0 0"),)
+SECRETS = "/run/secrets"
+SECRET_OPTIONS = ("rw", "nosuid", "nodev", "noexec")

@@ -12,6 +12,8 @@ from __future__ import annotations
 from rootless.errors import KernelError, RootlessError, SpecError, UsageError
 from rootless.plan import defaults
 from rootless.plan.containermounts import BindUse, SpecialUse, VolumeUse, plan_mounts
+from rootless.plan.masks import masked_paths
+from rootless.plan.namespaces import namespaces, no_resolver, sysctls
 from rootless.plan.options import PortRange, RunOptions
 from rootless.plan.secrets import SecretFile, no_secret, places, secrets_of, with_variables
 from rootless.plan.user import ExecUser, appended, passwd_lines, resolve
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from rootless.spec.idmap import IdMap
 
 EXIT_WORKDIR = 126
+
+
+def _no_devices(path: str, flag: str) -> tuple[int, int]:
+    raise UsageError(f"failed to inspect '{path}' in --{flag}: no such file or directory")
 
 
 @record
@@ -163,16 +169,16 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         no_new_privileges=options.security.no_new_privileges,
         oom_score_adj=options.oom_score_adj,
     )
-    masked, readonly = _paths(options, network)
+    masked, readonly = masked_paths(options, network)
     linux = Linux(
-        namespaces=_namespaces(options, network, bool(around.inner_uids)),
+        namespaces=namespaces(options, bool(around.inner_uids), around.namespace_path),
         uid_mappings=tuple([IdMapping(*triple) for triple in around.inner_uids]),
         gid_mappings=tuple([IdMapping(*triple) for triple in around.inner_gids]),
         rootfs_propagation=plan.propagation,
         masked_paths=masked,
         readonly_paths=readonly,
         personality=Personality(options.personality) if options.personality else None,
-        sysctl=_sysctls(options, network, around),
+        sysctl=sysctls(options, around.gid_map),
     )
     spec = Spec(
         oci_version=OCI_VERSION,

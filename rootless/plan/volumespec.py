@@ -10,6 +10,7 @@ from __future__ import annotations
 from rootless.errors import UsageError
 from rootless.plan.options import VolumeRequest
 from rootless.plan.values import NAME_RULE, is_name
+from rootless.spec.record import replace
 
 # options of which at most one may be given, in the words of podman's message
 _EXCLUSIVE = (
@@ -26,6 +27,8 @@ _EXCLUSIVE = (
 )  # fmt: skip
 _PROPAGATIONS = _EXCLUSIVE[3][0]
 _TMPFS_VALUES = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks")
+# options that are not for mount(2): relabelling (z, Z) has no meaning without root
+_OURS = ("z", "Z", "U", "O", "copy", "nocopy")
 MOUNT_FORMAT = (
     "incorrect mount format: should be --mount type=<bind|tmpfs|volume>,"
     "[src=<host-dir|volume-name>,]target=<ctr-dir>[,options]"
@@ -69,35 +72,40 @@ def volume(text: str, cwd: str, home: str) -> VolumeRequest:
     kind = "bind" if source[0] in "/.~" else "volume"
     if kind == "volume" and not is_name(source):
         raise UsageError(f'creating named volume "{source}": running volume create option: {NAME_RULE}')
-    kept, chown, copy_up = _options(options, kind)
     if kind == "bind":
         source = host_path(source, cwd, home)
-    return VolumeRequest(kind, source, target, kept, chown, copy_up)
+    return _with_options(VolumeRequest(kind, source, target), options, cwd, home)
 
 
-def _options(options: tuple[str, ...], kind: str) -> tuple[tuple[str, ...], bool, bool]:
-    """Check the options of `-v`; return those for mount(2), whether to chown, whether to copy content up."""
+def _with_options(request: VolumeRequest, options: tuple[str, ...], cwd: str, home: str) -> VolumeRequest:
+    """Check the options of `-v` and put them into *request*."""
+    overlay = "O" in options
+    places = {"upperdir": "", "workdir": ""}
+    idmap = ""
     for option in options:
-        if option.startswith(("idmap", "upperdir=", "workdir=")) or option == "O":
-            continue
-        if not any(option in group for group, _ in _EXCLUSIVE):
+        name, equals, value = option.partition("=")
+        if name in places and equals:
+            if not overlay:
+                raise UsageError(f'unknown mount option "{option}": invalid mount option')
+            places[name] = host_path(value, cwd, home)
+        elif name == "idmap":
+            idmap = value or "container"
+        elif not any(option in group for group, _ in _EXCLUSIVE):
             raise UsageError(f'invalid option type "{option}"')
     for group, words in _EXCLUSIVE:
         given = [option for option in options if option in group]
         if len(given) > 1:
             raise UsageError(f'invalid options "{", ".join(given)}", can only specify 1 {words} option')
-    for option in options:
-        if option.startswith("idmap"):
-            raise UsageError(
-                "volume option idmap is not supported: an id-mapped mount needs a privilege in the file system's own "
-                "user namespace",
-                hint="use U to change the owner of the files instead",
-            )
-        if option == "O" or option.startswith(("upperdir=", "workdir=")):
-            name = option.partition("=")[0]
-            raise UsageError(f"volume option {name} (an overlay over the source) is not supported yet")
-    kept = tuple([o for o in options if o not in ("z", "Z", "U", "copy", "nocopy")])
-    return kept, "U" in options, "nocopy" not in options and kind == "volume"
+    if overlay:
+        if bool(places["upperdir"]) != bool(places["workdir"]):
+            raise UsageError("must specify both `upperdir` and `workdir`")
+        if [o for o in options if o not in ("O", "U") and not o.startswith(("upperdir=", "workdir="))]:
+            raise UsageError("can't use 'O' with other options")
+    kept = tuple([o for o in options if o not in _OURS and not o.startswith(("idmap", "upperdir=", "workdir="))])
+    return replace(
+        request, options=kept, chown="U" in options, copy_up="nocopy" not in options and request.kind == "volume",
+        overlay=overlay, upper=places["upperdir"], work=places["workdir"], idmap=idmap,
+    )  # fmt: skip
 
 
 def host_path(source: str, cwd: str, home: str) -> str:
@@ -147,28 +155,33 @@ def mount(text: str, fields: list[str], cwd: str, home: str) -> VolumeRequest:
     if not fields or not fields[0].startswith("type="):
         raise UsageError(MOUNT_FORMAT)
     kind = fields[0].partition("=")[2]
-    if kind in ("image", "ramfs", "cgroup"):
-        raise UsageError(f"--mount type={kind} is not supported yet")
-    if kind not in ("bind", "volume", "tmpfs", "devpts"):
+    if kind not in ("bind", "volume", "tmpfs", "devpts", "image", "glob", "ramfs"):
         raise UsageError(f'invalid filesystem type "{kind}"')
     state = _Mount(kind)
     for field in fields[1:]:
         state.take(field)
-    if not state.target:
+    if kind == "image" and not (state.source and state.target):
+        raise UsageError("must set source and destination for image volume")
+    if kind == "glob" and not state.target:
+        state.target = "/"  # each file at the place that it has on the host
+    elif not state.target:
         raise UsageError("must set volume destination")
-    target, options = _target(state.target), tuple(state.options)
-    if kind == "tmpfs":
-        return VolumeRequest("tmpfs", "", target, *_tmpfs_options(options))
-    if kind == "devpts":
-        return VolumeRequest("devpts", "", target, options)
+    target = state.target if kind == "glob" and state.target == "/" else _target(state.target)
+    options = tuple(state.options)
+    if kind in ("tmpfs", "ramfs"):
+        return VolumeRequest(kind, "", target, *_tmpfs_options(options))
+    if kind in ("devpts", "image"):
+        return VolumeRequest(kind, state.source, target, options)
     source = state.source
     if kind == "volume":
         if source and not is_name(source):
             raise UsageError(f'creating named volume "{source}": running volume create option: {NAME_RULE}')
+    elif kind == "glob" and not source:
+        raise UsageError("must set source for glob mounts")
     else:
         source = host_path(source or target, cwd, home)
-    kept, chown, copy_up = _options(options, kind)
-    return VolumeRequest(kind, source, target, kept, chown, copy_up)
+    made = _with_options(VolumeRequest(kind, source, target), options, cwd, home)
+    return replace(made, driver_options=tuple(state.driver_options))
 
 
 class _Mount:
@@ -179,6 +192,7 @@ class _Mount:
         self.source = ""
         self.target = ""
         self.options: list[str] = []
+        self.driver_options: list[tuple[str, str]] = []
         self.has_mode = False
 
     def take(self, field: str) -> None:
@@ -188,7 +202,7 @@ class _Mount:
         """
         key, equals, value = field.partition("=")
         if key in ("src", "source"):
-            if self.kind in ("tmpfs", "devpts"):
+            if self.kind in ("tmpfs", "devpts", "ramfs"):
                 raise UsageError(f"source is not supported with {self.kind} mounts")
             if not value:
                 raise UsageError("host directory cannot be empty: must provide an argument for option")
@@ -197,12 +211,24 @@ class _Mount:
             if not value:
                 raise UsageError(f"{key}: must provide an argument for option")
             self.target = value
+        elif self.kind == "image":
+            self._image(key, value)
         elif key in ("ro", "rw", "readonly"):
             self._mode(key, equals, value)
         elif key in ("U", "chown"):
             if not equals or _truth(value, "'U' or 'chown'"):
                 self.options.append("U")
         elif not self._of_kind(key, equals, value):
+            raise UsageError(f"{key}: invalid mount option")
+
+    def _image(self, key: str, value: str) -> None:
+        """Read a field of type=image that is neither source nor target."""
+        if key in ("rw", "readwrite"):
+            if value not in ("true", "false"):
+                raise UsageError(f'invalid rw value "{value}": invalid mount option')
+            if value == "true":
+                self.options.append("rw")
+        elif key != "consistency":
             raise UsageError(f"{key}: invalid mount option")
 
     def _mode(self, key: str, equals: str, value: str) -> None:
@@ -216,7 +242,9 @@ class _Mount:
 
     def _of_kind(self, key: str, equals: str, value: str) -> bool:
         flags = ("exec", "noexec", "dev", "nodev", "suid", "nosuid")
-        if self.kind == "tmpfs":
+        if self.kind in ("tmpfs", "ramfs"):
+            if key == "ramfs-mode" and value:
+                key = "mode"
             if key in ("tmpfs-size", "tmpfs-mode") and value:
                 self.options.append(f"{key[6:]}={value}")
                 return True
@@ -240,16 +268,19 @@ class _Mount:
             self.options.append(value)
         elif key in _PROPAGATIONS and not equals:
             self.options.append(key)
-        elif key == "bind-nonrecursive" and self.kind == "bind":
+        elif key == "bind-nonrecursive" and self.kind in ("bind", "glob"):
             if not equals or _truth(value, "'bind-nonrecursive'"):
                 self.options.append("bind")
         elif key == "relabel":
             if value not in ("shared", "private"):
                 raise UsageError("relabel mount option must be 'private' or 'shared': invalid mount option")
         elif key == "idmap":
-            self.options.append("idmap")
-        elif key in ("volume-label",):
-            raise UsageError(f"--mount option {key} is not supported yet")
+            self.options.append(f"idmap={value}" if value else "idmap")
+        elif key == "volume-opt" and self.kind == "volume" and value:
+            name, _, text = value.partition("=")
+            self.driver_options.append((name, text))
+        elif key == "volume-label":
+            raise UsageError("--mount option volume-label is not supported: give labels with `rootless volume create`")
         else:
             return key == "consistency"
         return True

@@ -133,7 +133,9 @@ def test_volumes(text: str, request_: VolumeRequest) -> None:
             "invalid argument",
         ),
         ("/tmp:/a/..", 'invalid container path "/a/..", must not be the root'),
-        ("/tmp:/x:O", "volume option O (an overlay over the source) is not supported yet"),
+        ("/tmp:/x:O,ro", "can't use 'O' with other options"),
+        ("/tmp:/x:O,upperdir=/u", "must specify both `upperdir` and `workdir`"),
+        ("/tmp:/x:upperdir=/u", 'unknown mount option "upperdir=/u": invalid mount option'),
     ],
 )
 def test_wrong_volumes(text: str, message: str) -> None:
@@ -198,7 +200,10 @@ def test_mounts(text: str, request_: VolumeRequest) -> None:
             "relabel mount option must be 'private' or 'shared': invalid mount option",
         ),
         ("type=bind,src=,dst=/x", "host directory cannot be empty: must provide an argument for option"),
-        ("type=image,src=x,dst=/x", "--mount type=image is not supported yet"),
+        ("type=image,dst=/x", "must set source and destination for image volume"),
+        ("type=image,src=x,dst=/x,ro", "ro: invalid mount option"),
+        ("type=image,src=x,dst=/x,rw=1", 'invalid rw value "1": invalid mount option'),
+        ("type=cgroup,dst=/x", 'invalid filesystem type "cgroup"'),
     ],
 )
 def test_wrong_mounts(text: str, message: str) -> None:
