@@ -79,6 +79,7 @@ class Pack:
             return None
         spec = ModuleSpec(name, self, loader_state=code, origin=origin, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True
+        spec.cached = self.path  # or the import system would work out where a .pyc would lie, part by part
         if entry[0]:
             spec.submodule_search_locations = [place]
         return spec

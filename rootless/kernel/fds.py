@@ -7,8 +7,6 @@ import fcntl
 import posix
 
 from rootless.errors import KernelError
-from rootless.kernel._sys import lib
-from rootless.kernel.check import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +14,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _SCM_RIGHTS = _socket.SCM_RIGHTS
+# linux/memfd.h, from 6.3; the module that would have them is not loaded for a client that needs no more than this.
+MFD_NOEXEC_SEAL, MFD_EXEC = 0x8, 0x10
+_CLOSE_RANGE_CLOEXEC = 4
 
 
 class Fd:
@@ -101,8 +102,8 @@ def memfd(name: str, *, executable: bool = False) -> Fd:
     file non-executable, and with 2 refuse it (EACCES).
     Source: memfd_create(2), Documentation/userspace-api/mfd_noexec.rst
     """
-    flags = lib.MFD_CLOEXEC | lib.MFD_ALLOW_SEALING
-    kinds = (lib.MFD_EXEC, 0) if executable else (lib.MFD_NOEXEC_SEAL, 0)
+    flags = posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING
+    kinds = (MFD_EXEC, 0) if executable else (MFD_NOEXEC_SEAL, 0)
     for kind in kinds:
         try:
             return Fd(posix.memfd_create(name, flags | kind))
@@ -114,8 +115,8 @@ def memfd(name: str, *, executable: bool = False) -> Fd:
 
 def seal(fd: Fd) -> None:
     """Forbid every further change of the memfd *fd*."""
-    seals = lib.F_SEAL_SEAL | lib.F_SEAL_SHRINK | lib.F_SEAL_GROW | lib.F_SEAL_WRITE
-    fcntl.fcntl(fd.fileno(), lib.F_ADD_SEALS, seals)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, seals)
 
 
 def memfd_sealed(name: str, data: bytes) -> Fd:
@@ -206,4 +207,7 @@ _MSG_CTRUNC = 8
 
 def close_range(first: int, last: int = 0xFFFFFFFF, *, cloexec: bool = False) -> None:
     """Close (or mark close-on-exec) all descriptors from *first* to *last*."""
-    check("close_range", lib.rl_close_range(first, last, lib.CLOSE_RANGE_CLOEXEC if cloexec else 0))
+    from rootless.kernel._sys import lib
+    from rootless.kernel.check import check
+
+    check("close_range", lib.rl_close_range(first, last, _CLOSE_RANGE_CLOEXEC if cloexec else 0))

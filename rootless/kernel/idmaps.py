@@ -8,7 +8,7 @@ Source: subuid(5), subgid(5), getsubids(1), newuidmap(1), nsswitch.conf "subid",
 
 from __future__ import annotations
 
-import os
+import posix
 
 from rootless.spec.idmap import ID_COUNT, IdFacts, disjoint, parse_map, single
 
@@ -23,17 +23,17 @@ _CAP_SETGID, _CAP_SETUID, _CAP_SETFCAP = 6, 7, 31
 def read_text(path: str) -> str:
     """Return the text of a small file, empty where it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return ""
     try:
         parts: list[bytes] = []
-        while part := os.read(fd, 1 << 16):
+        while part := posix.read(fd, 1 << 16):
             parts.append(part)
     except OSError:
         return ""
     finally:
-        os.close(fd)
+        posix.close(fd)
     return b"".join(parts).decode("utf-8", "surrogateescape")
 
 
@@ -45,7 +45,7 @@ def find_tool(name: str, environ: Mapping[str, str]) -> str:
     for directory in f"{environ.get('PATH', '')}:{SEARCH_PATH}".split(":"):
         if directory.startswith("/"):
             path = f"{directory}/{name}"
-            if os.access(path, os.X_OK):
+            if posix.access(path, posix.X_OK):
                 return path
     return ""
 
@@ -104,26 +104,26 @@ def subid_service(nsswitch: str) -> str:
 
 def _ask_getsubids(tool: str, argv: list[str]) -> str:
     """Run getsubids and return what it prints; it loads the directory service's module for us."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
+    reading, writing = posix.pipe2(posix.O_CLOEXEC)
     try:
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
         try:
-            actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 2),
-                       (os.POSIX_SPAWN_DUP2, writing, 1)]  # fmt: skip
-            pid = os.posix_spawn(tool, argv, {"PATH": SEARCH_PATH, "LC_ALL": "C"}, file_actions=actions)
+            actions = [(posix.POSIX_SPAWN_DUP2, null, 0), (posix.POSIX_SPAWN_DUP2, null, 2),
+                       (posix.POSIX_SPAWN_DUP2, writing, 1)]  # fmt: skip
+            pid = posix.posix_spawn(tool, argv, {"PATH": SEARCH_PATH, "LC_ALL": "C"}, file_actions=actions)
         except OSError:
             return ""
         finally:
-            os.close(null)
+            posix.close(null)
     finally:
-        os.close(writing)
+        posix.close(writing)
     try:
         parts: list[bytes] = []
-        while part := os.read(reading, 1 << 16):
+        while part := posix.read(reading, 1 << 16):
             parts.append(part)
     finally:
-        os.close(reading)
-    _, status = os.waitpid(pid, 0)
+        posix.close(reading)
+    _, status = posix.waitpid(pid, 0)
     return b"".join(parts).decode("utf-8", "surrogateescape") if status == 0 else ""
 
 
@@ -163,7 +163,7 @@ def read_facts(environ: Mapping[str, str], *, proc: str = "/proc", etc: str = "/
 
     Blocks: only with a directory service for subordinate ids
     """
-    uid, gid = os.geteuid(), os.getegid()
+    uid, gid = posix.geteuid(), posix.getegid()
     own_uids = parse_map(read_text(f"{proc}/self/uid_map")) or single(uid, uid)
     own_gids = parse_map(read_text(f"{proc}/self/gid_map")) or single(gid, gid)
     if uid == 0:

@@ -14,12 +14,14 @@ import errno
 import posix
 
 from rootless.errors import KernelError
-from rootless.kernel._sys import lib
-from rootless.kernel.check import check
 from rootless.kernel.fds import Fd, read_all
 
-IN_ROOT = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS
-BENEATH = lib.RESOLVE_BENEATH | lib.RESOLVE_NO_MAGICLINKS | lib.RESOLVE_NO_SYMLINKS
+# linux/openat2.h: RESOLVE_NO_MAGICLINKS 2, NO_SYMLINKS 4, BENEATH 8, IN_ROOT 16. As numbers, because the extension is
+# only loaded by who opens something; a test compares them with the header.
+IN_ROOT = 0x10 | 0x02
+BENEATH = 0x08 | 0x02 | 0x04
+_TYPE, _REGULAR = 0o170000, 0o100000
+_STEP = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _MODE_FLAGS = posix.O_CREAT | (posix.O_TMPFILE & ~posix.O_DIRECTORY)
 
 
@@ -28,6 +30,9 @@ def openat2(directory: Fd, path: bytes, flags: int, mode: int = 0, resolve: int 
 
     Raises: KernelError(openat2) - EXDEV/ELOOP: the path leaves the tree or passes a forbidden link
     """
+    from rootless.kernel._sys import lib
+    from rootless.kernel.check import check
+
     if not flags & _MODE_FLAGS:
         mode = 0  # EINVAL otherwise
     number = lib.rl_openat2(directory.fileno(), path, flags | posix.O_CLOEXEC, mode, resolve)
@@ -56,22 +61,59 @@ def open_root(path: str | bytes) -> Fd:
         raise KernelError("open", error.errno or 0, name) from None
 
 
+def real_path(path: str) -> str:
+    """Return where *path* leads, without links; what cannot be opened, or is no file of a file system, as it is."""
+    try:
+        number = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+    except OSError:
+        return path
+    try:
+        found = posix.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return path
+    finally:
+        posix.close(number)
+    return found if found.startswith("/") else path
+
+
 def read_in_root(root: Fd, path: bytes, limit_bytes: int = 1 << 22) -> bytes | None:
     """Return the first *limit_bytes* of a regular file inside *root*; None if there is none.
 
     O_NONBLOCK keeps a fifo that stands there from blocking us.
     """
-    import stat
-
+    flags = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY
     try:
-        with open_in_root(root, path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY) as fd:
-            if not stat.S_ISREG(posix.fstat(fd.fileno()).st_mode):
+        with _open_plain(root, path, flags) or open_in_root(root, path, flags) as fd:
+            if posix.fstat(fd.fileno()).st_mode & _TYPE != _REGULAR:
                 return None
             return read_all(fd, limit_bytes)
     except KernelError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EXDEV):
             return None
         raise
+
+
+def _open_plain(root: Fd, path: bytes, flags: int) -> Fd | None:
+    """Open *path* one component after the other without following a link; None where that is not enough.
+
+    A path without links and `..` means the same to everybody, so the kernel's resolver is not needed for it.
+    """
+    *above, name = [part for part in path.split(b"/") if part not in (b"", b".")] or [b"."]
+    if b".." in above or name in (b"..", b"."):
+        return None
+    here: Fd | None = None
+    try:
+        for part in above:
+            number = posix.open(part, _STEP, dir_fd=(here or root).fileno())
+            if here is not None:
+                here.close()
+            here = Fd(number)
+        return Fd(posix.open(name, flags | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=(here or root).fileno()))
+    except OSError:
+        return None
+    finally:
+        if here is not None:
+            here.close()
 
 
 def settle_in_root(root: Fd, path: bytes) -> bytes:

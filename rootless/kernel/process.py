@@ -5,12 +5,11 @@ Nothing here forks: a child of posix_spawn runs no Python between clone and exec
 
 from __future__ import annotations
 
+import _signal
 import fcntl
 import posix
 
 from rootless.errors import KernelError
-from rootless.kernel._sys import ffi, lib
-from rootless.kernel.check import check
 from rootless.kernel.fds import Fd
 
 TYPE_CHECKING = False
@@ -18,10 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+def _prctl(name: str, value: int) -> None:
+    # Loaded for those who need it: the extension and cffi take longer than any other module of a client.
+    from rootless.kernel._sys import lib
+    from rootless.kernel.check import check
+
+    check(f"prctl({name})", lib.rl_prctl(getattr(lib, name), value, 0, 0, 0))
+
+
 def set_name(name: str) -> None:
     """Name this thread, at most 15 bytes (PR_SET_NAME)."""
+    from rootless.kernel._sys import ffi
+
     text = ffi.new("char[]", name.encode()[:15])
-    check("prctl(PR_SET_NAME)", lib.rl_prctl(lib.PR_SET_NAME, int(ffi.cast("uintptr_t", text)), 0, 0, 0))
+    _prctl("PR_SET_NAME", int(ffi.cast("uintptr_t", text)))
 
 
 def set_pdeathsig(signal: int) -> None:
@@ -29,32 +38,38 @@ def set_pdeathsig(signal: int) -> None:
 
     Cleared by credential changes and by exec of privileged files: a convenience, not containment.
     """
-    check("prctl(PR_SET_PDEATHSIG)", lib.rl_prctl(lib.PR_SET_PDEATHSIG, signal, 0, 0, 0))
+    _prctl("PR_SET_PDEATHSIG", signal)
 
 
 def set_subreaper() -> None:
     """Become the parent of orphaned descendants."""
-    check("prctl(PR_SET_CHILD_SUBREAPER)", lib.rl_prctl(lib.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    _prctl("PR_SET_CHILD_SUBREAPER", 1)
 
 
 def set_dumpable(on: bool) -> None:
     """Allow or refuse ptrace and /proc/self access by processes of the same user."""
-    check("prctl(PR_SET_DUMPABLE)", lib.rl_prctl(lib.PR_SET_DUMPABLE, int(on), 0, 0, 0))
+    _prctl("PR_SET_DUMPABLE", int(on))
 
 
 def set_no_new_privs() -> None:
     """Make exec never add privileges, for this process and all it starts."""
-    check("prctl(PR_SET_NO_NEW_PRIVS)", lib.rl_prctl(lib.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _prctl("PR_SET_NO_NEW_PRIVS", 1)
 
 
 def pidfd_open(pid: int) -> Fd:
     """Return a descriptor of process *pid*; readable when it has ended. Raises: ESRCH: no such process"""
-    return Fd(check("pidfd_open", lib.rl_pidfd_open(pid, 0), str(pid)))
+    try:
+        return Fd(posix.pidfd_open(pid, 0))
+    except OSError as error:
+        raise KernelError("pidfd_open", error.errno or 0, str(pid)) from None
 
 
 def pidfd_send_signal(pidfd: Fd, signal: int) -> None:
     """Send *signal*; never reaches another process that got the same pid. Raises: ESRCH: it has ended"""
-    check("pidfd_send_signal", lib.rl_pidfd_send_signal(pidfd.fileno(), signal))
+    try:
+        _signal.pidfd_send_signal(pidfd.fileno(), signal)
+    except OSError as error:
+        raise KernelError("pidfd_send_signal", error.errno or 0) from None
 
 
 def wait_pid(pid: int) -> int:

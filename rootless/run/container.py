@@ -9,11 +9,11 @@ Source: runtime-spec runtime.md#lifecycle
 
 from __future__ import annotations
 
-import os
 import posix
 
 from rootless.errors import KernelError, SpecError, UsageError
 from rootless.kernel.fds import Fd, open_fd, write_all
+from rootless.kernel.paths import real_path
 from rootless.kernel.undo import Undo
 from rootless.plan.launch import LaunchContext, LaunchPlan, plan_launch
 from rootless.plan.wire import Op
@@ -160,9 +160,15 @@ def create_container(request: CreateRequest) -> Container:
                 hooks.run_hooks("prestart", spec.hooks.prestart, document)
                 hooks.run_hooks("createRuntime", spec.hooks.create_runtime, document)
 
+        def meanwhile() -> None:
+            save_config(request, spec, plan, program is not None and program.notifies)
+            if not request.waits:
+                # What `run` needs at the container's end, loaded while nobody waits for us.
+                import rootless.run.delete  # noqa: F401
+
         created = create(
             plan, slots=[fd for _, fd in slots], preserve_fds=request.preserve_fds, run_hooks=run_hooks, on_pid=on_pid,
-            write_maps=None if maps is None else lambda pid: identity.write_maps(maps, pid),
+            write_maps=None if maps is None else lambda pid: identity.write_maps(maps, pid), meanwhile=meanwhile,
         )  # fmt: skip
         undo.push(created.kill)
         for _, fd in slots:
@@ -171,7 +177,6 @@ def create_container(request: CreateRequest) -> Container:
         cgroup.close()
         _hand_over_console(created, console_fd)
         now = replace(made[0], status=life.CREATED)
-        save_config(request, spec, plan, program is not None and program.notifies)
         state.save(request.root, now)
         lock.close()
         if request.pid_file:
@@ -195,7 +200,7 @@ def _with_real_sources(spec: Spec, bundle: str) -> Spec:
         words = mount.options
         is_bind = mount.type == "bind" or "bind" in words or "rbind" in words
         if is_bind and mount.source and "copy-symlink" not in words and "src-nofollow" not in words:
-            real = os.path.realpath(os.path.join(bundle, mount.source))
+            real = real_path(mount.source if mount.source.startswith("/") else f"{bundle}/{mount.source}")
             if real != mount.source:
                 changed, mount = True, replace(mount, source=real)
         mounts.append(mount)

@@ -10,7 +10,7 @@ import _socket
 import posix
 
 from rootless.errors import LaunchError, PeerGone, RootlessError
-from rootless.kernel.fds import Fd, recv_fds, send_fds
+from rootless.kernel.fds import Fd, read_file, recv_fds, send_fds
 from rootless.kernel.process import pidfd_open, pidfd_send_signal, wait_pid
 from rootless.plan.launch import LaunchPlan
 from rootless.plan.wire import MESSAGE_BYTES, Message, decode_message, encode_message
@@ -89,11 +89,13 @@ def create(
     write_maps: Callable[[int], None] | None = None,
     run_hooks: Callable[[int], None] | None = None,
     on_pid: Callable[[int, Fd], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Created:
     """Run *plan* up to READY.
 
     Shape:   *write_maps* gets the pid when the new user namespace waits for its maps; *run_hooks* when the
-             root is complete but not yet entered; *on_pid* as soon as the process exists
+             root is complete but not yet entered; *on_pid* as soon as the process exists; *meanwhile* is for what can
+             be done while the container mounts: the first moment in which nobody waits for us
     Blocks:  until the container is created
     Raises:  what the callbacks raise; LaunchError, ExecNotFound, ExecNotExecutable, KernelError. Nothing is left then
     Owner:   the caller closes what is returned; *slots* and *stdio* stay the caller's
@@ -134,12 +136,17 @@ def create(
                 # A helper that makes the user namespace itself asks before there is a container.
                 _answer(action, pid or helper, write_maps if action.do == "maps" else run_hooks)
                 send_fds(sync, encode_message(Message("ACK", pid)))
+                if meanwhile is not None and pid:
+                    meanwhile()
+                    meanwhile = None
             elif action.do == "warn":
                 warnings.append(action.text)
             elif action.do == "fail":
                 raise action.error or LaunchError("the launch failed")
             elif action.do == "ready" and created is not None:
                 created.console = console
+                if meanwhile is not None:
+                    meanwhile()
                 return created
             for fd in fds:
                 fd.close()
@@ -162,16 +169,27 @@ def _answer(action: Action, pid: int, callback: Callable[[int], None] | None) ->
 
 
 def hard_limits() -> tuple[tuple[str, int], ...]:
-    """Return our own hard limits by RLIMIT_ name; RLIM_INFINITY is 2**64-1."""
-    import resource
+    """Return our own hard limits by RLIMIT_ name; RLIM_INFINITY is 2**64-1.
 
+    Shape: /proc/self/limits has a line for each limit in the order of their numbers, the words in fixed columns
+    """
     from rootless.plan.launch import RLIMITS
 
-    limits = []
-    for number, name in enumerate(RLIMITS):
-        hard = resource.getrlimit(number)[1]
-        limits.append((name, hard if hard >= 0 else (1 << 64) - 1))
-    return tuple(limits)
+    try:
+        lines = read_file("/proc/self/limits", limit_bytes=1 << 14).decode("ascii", "replace").splitlines()[1:]
+        words = [line[26:].split()[1] for line in lines[: len(RLIMITS)]]
+        limits = [(name, (1 << 64) - 1 if word == "unlimited" else int(word)) for name, word in zip(RLIMITS, words)]
+    except (RootlessError, LookupError, ValueError):
+        limits = []
+    return tuple(limits) if len(limits) == len(RLIMITS) else _asked_limits(RLIMITS)
+
+
+def _asked_limits(names: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """The same by getrlimit(2), where there is no /proc to read (loading `resource` takes longer)."""
+    import resource
+
+    hard = [resource.getrlimit(number)[1] for number in range(len(names))]
+    return tuple([(name, limit if limit >= 0 else (1 << 64) - 1) for name, limit in zip(names, hard)])
 
 
 def listening_socket(path: str) -> Fd:
