@@ -15,10 +15,10 @@ import os
 import stat
 import time
 
-from rootless.engine.moments import parse_rfc3339
 from rootless.errors import NotFound, RootlessError
 from rootless.plan.logs import FILES, JOURNALD, JSON_FILE
 from rootless.proto import logline
+from rootless.spec import moment
 from rootless.spec.record import record
 from rootless.store import containers
 
@@ -432,11 +432,11 @@ def _filter(wanted: Wanted) -> Callable[[Entry], bool] | None:
         key = when[:19] + when[29:]
         base = seconds.get(key) if len(when) in (30, _TIME) else None
         if base is None:
-            moment = parse_rfc3339(when.decode("ascii", "replace")) or 0
+            stamp = moment.parse(when.decode("ascii", "replace")) or 0
             seconds.clear()
-            seconds[key] = moment - moment % 1_000_000_000
+            seconds[key] = stamp - stamp % moment.SECOND_NS
         else:
-            moment = base + int(when[20:29])
-        return moment > since and (not until or moment < until)
+            stamp = base + int(when[20:29])
+        return stamp > since and (not until or stamp < until)
 
     return keeps
