@@ -42,6 +42,8 @@ MQUEUE_OPTIONS = ("nosuid", "noexec", "nodev")
 SHM_OPTIONS = ("rprivate", "nosuid", "noexec", "nodev", "mode=1777")
 CGROUP_OPTIONS = ("rprivate", "nosuid", "noexec", "nodev", "relatime")
 FILE_OPTIONS = ("bind", "rprivate")
+# where the program of --init-path is mounted
+INIT_TARGET = "/run/rootless-init"
 READONLY_TMPFS = ("/run", "/tmp", "/var/tmp")
 
 # (name, what we want, below which hard limit of the caller a person should know)

@@ -284,5 +284,10 @@ class RunOptions:
     domainname: str = ""
     chroot_dirs: tuple[str, ...] = ()
     systemd: str = "true"
+    # what containers.conf puts in the place of our defaults; None: ours
+    default_env: tuple[tuple[str, str], ...] | None = None
+    default_capabilities: tuple[str, ...] | None = None
+    default_sysctls: tuple[tuple[str, str], ...] | None = None
+    default_pids: int = 2048
     # what the CLI shall print before it starts
     warnings: tuple[str, ...] = ()

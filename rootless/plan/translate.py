@@ -12,9 +12,10 @@ from __future__ import annotations
 from rootless.errors import KernelError, RootlessError, SpecError, UsageError
 from rootless.plan import defaults
 from rootless.plan.containermounts import BindUse, SpecialUse, VolumeUse, plan_mounts
+from rootless.plan.health import health_of
 from rootless.plan.masks import masked_paths
-from rootless.plan.namespaces import namespaces, no_resolver, sysctls
-from rootless.plan.options import PortRange, RunOptions
+from rootless.plan.namespaces import is_joined, namespaces, no_resolver, sysctls
+from rootless.plan.options import HealthRequest, Limits, PortRange, RunOptions
 from rootless.plan.secrets import SecretFile, no_secret, places, secrets_of, with_variables
 from rootless.plan.user import ExecUser, appended, passwd_lines, resolve
 from rootless.plan.values import expose, octal_umask
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.spec.idmap import IdMap
+    from rootless.spec.linux import Resources
 
 EXIT_WORKDIR = 126
+KEEP_GROUPS = ("keep-groups",)
 
 
 def _no_devices(path: str, flag: str) -> tuple[int, int]:
@@ -52,7 +55,10 @@ class Surroundings:
            binds are made, and a link with `..` would climb into it. *host_mqueue*: the host has a /dev/mqueue.
            *read_secret* returns the whole name and the value of a secret.
            *new_volume* returns the name of the anonymous volume for a target. *host_devices* are the nodes of the
-           host's /dev (only read for --privileged)
+           host's /dev (only read for --privileged). *namespace_path* returns the path of a namespace (type, mode) with
+           mode `container:NAME` or `ns:PATH`. *device_number* returns (major, minor) of (device path, flag).
+           *cdi_specs* returns (path, text) of the CDI specifications of this machine. *joined_name* is the host name
+           in the UTS namespace of another container
     """
 
     container_id: str
@@ -83,6 +89,7 @@ class Surroundings:
     namespace_path: Callable[[str, str], str] = no_resolver
     device_number: Callable[[str, str], tuple[int, int]] = _no_devices
     cdi_specs: Callable[[], tuple[tuple[str, str], ...]] = tuple
+    joined_name: str = ""
 
 
 @record
@@ -93,8 +100,8 @@ class Translation:
            that a missing working directory shall be made (it is the image's, not the user's). *reaper*: --init.
            *seccomp* is "" for the default profile, "unconfined", or a file. *specials* are mounts to be made before
            the launch. *secret_files* and *secret_env* (NAME=VALUE) are in no record; the spec to be launched is
-           `launch_spec`. *exposed* are the image's and --expose's
-           ports; *ports* what is to be published
+           `launch_spec`. *exposed* are the image's and --expose's ports; *ports* what is to be published.
+           *keep_groups*: the process keeps the caller's groups. *health* is the complete health check
     """
 
     spec: Spec
@@ -114,6 +121,8 @@ class Translation:
     specials: tuple[SpecialUse, ...] = ()
     secret_files: tuple[SecretFile, ...] = ()
     secret_env: tuple[str, ...] = ()
+    keep_groups: bool = False
+    health: HealthRequest | None = None
 
     @property
     def launch_spec(self) -> Spec:
@@ -134,6 +143,8 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
     hostname = _hostname(options, around)
     cwd, cwd_make = _cwd(options, config, around)
     args = _args(options, config)
+    if options.init and options.init_path:
+        args = (defaults.INIT_TARGET, "--", *args)
     files = _files(options, around, hostname)
     if options.passwd:
         files += _accounts(options, around, user, cwd, passwd, group)
@@ -179,12 +190,14 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         readonly_paths=readonly,
         personality=Personality(options.personality) if options.personality else None,
         sysctl=sysctls(options, around.gid_map),
+        resources=_resources(options, around),
     )
     spec = Spec(
         oci_version=OCI_VERSION,
         process=process,
         root=Root(around.root_path, options.read_only),
-        hostname=hostname if options.uts != "host" else None,
+        hostname=hostname if options.uts == "private" else None,
+        domainname=_domainname(options) or None,
         mounts=plan.mounts,
         annotations=(("org.opencontainers.image.stopSignal", str(stop_signal)), *options.annotations),
         linux=linux,
@@ -200,10 +213,12 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         stop_signal=stop_signal,
         labels=_labels(options, config),
         cwd_make=cwd_make,
-        reaper=options.init,
+        reaper=options.init and not options.init_path,
         seccomp="unconfined" if options.privileged and not options.security.seccomp else options.security.seccomp,
         hostname=hostname,
         warnings=tuple(warnings),
+        keep_groups=options.group_add == KEEP_GROUPS,
+        health=health_of(options, config),
         specials=plan.specials,
         secret_files=secret_files,
         secret_env=secret_env,
@@ -261,14 +276,15 @@ def _user(
 ) -> ExecUser:
     if passwd is not None and options.host_users:
         passwd = appended(passwd, list(options.host_users))
+    added = () if options.group_add == KEEP_GROUPS else options.group_add
     asked = options.user
     if not asked and around.default_user:
         uid, gid, name = around.default_user
-        user = resolve(f"{uid}:{gid}", options.group_add, passwd, group)
+        user = resolve(f"{uid}:{gid}", added, passwd, group)
         if not user.in_passwd:
             user = replace(user, name=name or str(uid))
     else:
-        user = resolve(asked or _text(config, "User"), options.group_add, passwd, group)
+        user = resolve(asked or _text(config, "User"), added, passwd, group)
     for number, what, table in ((user.uid, "user", around.uid_map), (user.gid, "group", around.gid_map)):
         if table is not None and table.lookup(number) is None:
             raise RootlessError(
@@ -291,11 +307,29 @@ def _hostname(options: RunOptions, around: Surroundings) -> str:
                 "invalid configuration"
             )
         return around.host_name
+    if is_joined(options.uts):
+        # the namespace has a name already, which is not ours to change
+        return around.joined_name or options.hostname or around.container_id[:12]
     if options.hostname:
         return options.hostname
     if options.network.mode == "host" and around.host_name:
         return around.host_name
     return around.container_id[:12]
+
+
+def _domainname(options: RunOptions) -> str:
+    """Return the NIS domain name: a name of the container's own UTS namespace only."""
+    if options.domainname and options.uts != "private":
+        raise UsageError("cannot set the domain name of a UTS namespace that is not the container's own")
+    return options.domainname
+
+
+def _resources(options: RunOptions, around: Surroundings) -> Resources | None:
+    if options.limits == Limits():
+        return None
+    from rootless.plan.limits import resources_of
+
+    return resources_of(options.limits, around.device_number)
 
 
 def _cwd(options: RunOptions, config: dict[str, Any], around: Surroundings) -> tuple[str, bool]:
@@ -319,7 +353,7 @@ def _cwd(options: RunOptions, config: dict[str, Any], around: Surroundings) -> t
 
 def _env(options: RunOptions, config: dict[str, Any], user: ExecUser, hostname: str) -> tuple[str, ...]:
     """Merge the environment: defaults, image, the caller's (--env-host), then --env-file and -e."""
-    env = dict(defaults.ENV)
+    env = dict(defaults.ENV if options.default_env is None else options.default_env)
     env.update(options.proxy_env)
     for line in _words(config, "Env"):
         name, equals, value = line.partition("=")
@@ -434,6 +468,11 @@ def _keys(config: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple([name for name in names if isinstance(name, str)])
 
 
+def volume_targets(image: dict[str, Any]) -> tuple[str, ...]:
+    """Return the VOLUMEs of an image as absolute, clean paths. Raises: SpecError"""
+    return _targets(_object(image, "config"))
+
+
 def _targets(config: dict[str, Any]) -> tuple[str, ...]:
     """Return the image's VOLUMEs as absolute, clean paths."""
     found: list[str] = []
@@ -490,6 +529,10 @@ def _files(options: RunOptions, around: Surroundings, hostname: str) -> list[tup
                  ("image", around.image_name), ("imageid", around.image_id))  # fmt: skip
         marker = _bytes("".join([f'{key}="{value}"\n' for key, value in lines]) + "rootless=1\n")
     found.append(("/run/.containerenv", "containerenv", marker))
+    for directory in options.chroot_dirs:
+        inside = [(f"{directory.rstrip('/')}{target}", name, content) for target, name, content in found
+                  if target in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/run/.containerenv")]  # fmt: skip
+        found += inside
     return found
 
 
