@@ -443,9 +443,10 @@ def _number(text: str) -> int | float:
 def _operand_text(operand: Operand) -> str:
     kind, text, _ = operand
     if kind == "string":
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+        return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
     if kind == "paren":
-        return f"({_pipeline_text(text[0])}){text[1]}"
+        inner, chain = text
+        return f"({_pipeline_text(inner)}){chain}"
     return str(text)
 
 
@@ -455,4 +456,5 @@ def _command_text(command: Command) -> str:
 
 def _pipeline_text(pipeline: Pipeline) -> str:
     name, mark, commands, _ = pipeline
-    return (f"{name} {mark} " if name else "") + " | ".join([_command_text(command) for command in commands])
+    words = " | ".join([_command_text(command) for command in commands])
+    return f"{name} {mark} {words}" if name else words

@@ -1,6 +1,6 @@
-"""Containers on disk: list them, stop them, remove them.
+"""Containers on disk: stop them, remove them, put away what dead supervisors left. Listing them: engine/listing.py.
 
-Source: podman-ps(1), podman-rm(1) of podman 4.3
+Source: podman-rm(1) of podman 4.3
 """
 
 from __future__ import annotations
@@ -8,45 +8,28 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
-from rootless.errors import ContainerStateError, KernelError, NotFound, UsageError
+from rootless.engine.filters import filter_of, no_container
+from rootless.engine.listing import ALIVE, Listed, list_all
+from rootless.errors import ContainerStateError, KernelError, NotFound
 from rootless.kernel.enter import enter
 from rootless.kernel.process import pidfd_open, pidfd_send_signal
-from rootless.mount.volumes import remove_all
 from rootless.plan.userns import parse_mode
 from rootless.spec import signals
-from rootless.store import containers, images, layout
+from rootless.store import containers, layout
 from rootless.store.containers import Container
 from rootless.store.layout import Roots
-from rootless.store.volumes import anonymous_of
 from rootless.supervise.orphans import clean_orphans, kill_orphans
 
-STATES = ("created", "running", "exited", "remote")
-ALIVE = ("running", "starting")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ("Listed", "check_removable", "filter_of", "find", "list_all", "remove", "settle", "state_of", "stop")
+
 STOP_SECONDS = 10
 _GONE_SECONDS = 10.0
 _SHORT_TRIES = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A container, what it does now, and the words that were given to its image."""
-
-    container: Container
-    status: str
-    command: tuple[str, ...]
-
-
-def command_of(data: dict[str, Any], image: images.ImageRecord | None) -> tuple[str, ...]:
-    """Return a container's words without the entrypoint that its image put before them."""
-    words = tuple([str(word) for word in data.get("args") or ()])
-    config = image.config.get("config") if image is not None else None
-    entry = tuple((config.get("Entrypoint") or ()) if isinstance(config, dict) else ())
-    return words[len(entry) :] if words[: len(entry)] == entry else words
 
 
 def state_of(roots: Roots, container: Container) -> str:
@@ -55,81 +38,12 @@ def state_of(roots: Roots, container: Container) -> str:
     return "starting" if status == "created" and containers.is_alive(roots, container.id) else status
 
 
-def list_all(roots: Roots) -> list[Listed]:
-    """Return all containers, oldest first."""
-    known: dict[str, images.ImageRecord | None] = {}
-    found = []
-    for container in containers.list_containers(roots):
-        image_id = str(container.data.get("image_id") or "")
-        if image_id not in known:
-            known[image_id] = images.get(roots, image_id) if image_id else None
-        found.append(Listed(container, state_of(roots, container), command_of(container.data, known[image_id])))
-    return found
-
-
 def find(roots: Roots, text: str) -> Container:
     """Return the container *text*. Raises: NotFound in podman's words; StoreError when it is ambiguous"""
     try:
         return containers.find(roots, text)
     except NotFound:
-        error = NotFound("container", text)
-        error.args = (f'no container with name or ID "{text}" found: no such container',)
-        error.message = error.args[0]
-        raise error from None
-
-
-def filter_of(texts: Iterable[str]) -> Callable[[Listed], bool]:
-    """Return what --filter lets through: one of the values of each key.
-
-    Raises: UsageError
-    """
-    wanted: dict[str, list[str]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if key not in _FILTERS:
-            raise UsageError(f"{key} is an invalid filter", hint=f"use {', '.join(sorted(_FILTERS))}")
-        if not equals:
-            raise UsageError(f'invalid argument "{text}" for "--filter": must be in the format "filter=value"')
-        if key == "status" and value not in STATES:
-            raise UsageError(f"{value} is not a valid container state")
-        wanted.setdefault(key, []).append(value)
-    return lambda one: all(any(_FILTERS[key](one, value) for value in values) for key, values in wanted.items())
-
-
-def _has_label(one: Listed, text: str) -> bool:
-    name, equals, value = text.partition("=")
-    labels = one.container.data.get("labels") or {}
-    return name in labels and (not equals or labels[name] == value)
-
-
-_FILTERS: dict[str, Callable[[Listed, str], bool]] = {
-    "id": lambda one, value: one.container.id.startswith(value),
-    "name": lambda one, value: value in one.container.name,
-    "status": lambda one, value: one.status == value or (one.status, value) == ("starting", "created"),
-    "exited": lambda one, value: one.status == "exited" and str(exit_code(one.container)) == value,
-    "ancestor": lambda one, value: (
-        value in (str(one.container.data.get("image_id")), str(one.container.data.get("image")))
-        or str(one.container.data.get("image_id") or "-").startswith(value)
-        or str(one.container.data.get("image") or "").endswith(f"/{value}")
-        or str(one.container.data.get("image") or "").endswith(f"/{value}:latest")
-    ),
-    "label": _has_label,
-}
-
-
-def exit_code(container: Container) -> int:
-    """Return how the container ended; 0 while it has not."""
-    return int((container.data.get("state") or {}).get("exit_code") or 0)
-
-
-def moment(text: object) -> datetime | None:
-    """Return the time that a record holds."""
-    head, _, rest = str(text or "").rstrip("Z").partition(".")
-    try:
-        found = datetime.fromisoformat(head).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return found.replace(microsecond=int(rest[:6].ljust(6, "0"))) if rest.isdigit() else found
+        raise no_container(text) from None
 
 
 def stop(roots: Roots, container: Container, seconds: int | None) -> str:
@@ -200,6 +114,9 @@ def remove(roots: Roots, container: Container, *, volumes: bool) -> None:
     try:
         # The supervisor of one that was started with --rm may have been faster: nothing here needs it to be there.
         if volumes or container.auto_remove:
+            from rootless.mount.volumes import remove_all
+            from rootless.store.volumes import anonymous_of
+
             remove_all(roots, anonymous_of(roots, container.id))
         containers.discard(roots, container.id)
         if os.path.isdir(containers.run_dir(roots, container.id)):

@@ -5,33 +5,36 @@ Source: podman-rmi(1), podman-images(1), podman-tag(1) of podman 4.3
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-
 from rootless.errors import ImageError, InUse, NotFound, ReferenceInvalid, RootlessError
+from rootless.spec.record import record
 from rootless.spec.reference import ImageReference, parse_reference
-from rootless.store import containers, gc, images
-from rootless.store.images import ImageRecord
-from rootless.store.layout import Roots
+from rootless.store import images, overview
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from rootless.store.images import ImageRecord
+    from rootless.store.layout import Roots
 
 NOT_KNOWN = "image not known"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Untagged:
     """A name was taken away; the image may live on."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deleted:
     """An image was removed."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NotRemoved:
     """One of the images could not be removed; the others are still tried."""
 
@@ -130,6 +133,8 @@ def remove(
         except RootlessError as error:
             yield NotRemoved(error)
     if done:
+        from rootless.store import gc
+
         gc.collect(roots, in_use=in_use_links(roots))
 
 
@@ -168,10 +173,10 @@ def _matching(image: ImageRecord, text: str) -> str | None:
 
 def in_use_links(roots: Roots) -> frozenset[str]:
     """Return the layers that containers hold, whether or not their image still has a record."""
-    return frozenset(link for c in containers.list_containers(roots) for link in c.data.get("links") or ())
+    return frozenset(link for _, data in overview.records(roots) for link in data.get("links") or ())
 
 
 def image_users(roots: Roots) -> Callable[[ImageRecord], Sequence[str]]:
     """Return a function that names the containers, running or not, which were made from an image."""
-    made_from = [(c.id, c.data.get("image_id")) for c in containers.list_containers(roots)]
+    made_from = [(cid, data.get("image_id")) for cid, data in overview.records(roots)]
     return lambda image: [cid for cid, image_id in made_from if image_id == image.id]

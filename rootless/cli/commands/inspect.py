@@ -1,4 +1,4 @@
-"""`rootless inspect`: print what is known of images and containers.
+"""`rootless inspect`: print what is known of images, containers and volumes.
 
 Source: podman-inspect(1), podman-image-inspect(1), podman-container-inspect(1) of podman 4.3, its words on stderr
 """
@@ -7,32 +7,43 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from rootless.cli import output
-from rootless.cli.gotemplate import Template, struct
 from rootless.cli.parser import Command, parse
 from rootless.engine import inspect
 from rootless.errors import RootlessError, UsageError
 from rootless.store.layout import find_roots
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.plan.options import GlobalOptions
     from rootless.store.layout import Roots
 
-TYPES = ("image", "container", "all")
-LATER = ("pod", "network", "volume")
+TYPES = ("image", "container", "volume", "all")
+LATER = ("pod", "network")
+# Go's names of the structs that errors mention, and what prints as a time or as a duration
+_KINDS = {
+    "State": "*define.InspectContainerState", "Config": "*define.InspectContainerConfig",
+    "HostConfig": "*define.InspectContainerHostConfig", "NetworkSettings": "*define.InspectNetworkSettings",
+    "GraphDriver": "*define.DriverData", "Mounts": "define.InspectMount", "Health": "define.HealthCheckResults",
+    "": "interface {}",
+}  # fmt: skip
+_TIMES = ("Created", "StartedAt", "FinishedAt", "CheckpointedAt", "RestoredAt", "CreatedAt")
+_SPANS = ("StartPeriod", "Interval", "Timeout")
+_SPELLINGS = ((".Src", ".Source"), (".Dst", ".Destination"), (".ImageID", ".Image"))
 
 COMMAND = Command(
     name="inspect",
-    summary="Display the configuration of an image or container",
-    usage="{CONTAINER|IMAGE} [...]",
+    summary="Display the configuration of an image, container or volume",
+    usage="{CONTAINER|IMAGE|VOLUME} [...]",
     description="Displays the low-level information on an object identified by name or ID.",
     flags=(
         ("format", "f", "string", "", '"json"', "Format the output to a Go template or json", ""),
         ("latest", "l", "bool", "", "", "Act on the latest container rootless is aware of", ""),
         ("size", "s", "bool", "", "", "Display total file size", ""),
-        ("type", "t", "string", "", '"all"', "Specify inspect-object type (image, container, all)", ""),
+        ("type", "t", "string", "", '"all"', "Specify inspect-object type (image, container, volume, all)", ""),
     ),
     examples=(
         "inspect alpine",
@@ -48,16 +59,16 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     parsed, options = parse(COMMAND, argv, options)
     kind = parsed.text("type", "all")
     if kind in LATER:
-        raise UsageError(f"there are no {kind}s in rootless yet: --type must be image, container or all")
+        raise UsageError(f"there are no {kind}s in rootless yet: --type must be image, container, volume or all")
     if kind not in TYPES:
-        raise UsageError(f'invalid type "{kind}": must be "image", "container" or "all"')
+        raise UsageError(f'invalid type "{kind}": must be "image", "container", "volume", or "all"')
     latest = parsed.flag("latest")
     if latest and parsed.args:
         raise UsageError("--latest and arguments cannot be used together")
-    if latest and kind == "image":
-        raise UsageError('latest is not supported for type "image"')
-    if parsed.flag("size") and kind == "image":
-        raise UsageError('size is not supported for type "image"')
+    if latest and kind not in ("container", "all"):
+        raise UsageError(f'latest is not supported for type "{kind}"')
+    if parsed.flag("size") and kind not in ("container", "all"):
+        raise UsageError(f'size is not supported for type "{kind}"')
     if not latest and not parsed.args:
         raise UsageError("no names or ids specified")
     roots = find_roots(
@@ -72,58 +83,101 @@ def main(argv: list[str], options: GlobalOptions) -> int:
             missing.append(_words(name, kind))
         else:
             found.append(document)
-    _print(found, parsed.text("format", "json"))
+    _print(found, parsed.text("format", "json"), sized=parsed.flag("size"))
     sys.stdout.flush()
     if missing:
         from rootless.cli.main import report
 
-        for text in missing[:-1]:
+        for text in missing[1:]:
             sys.stderr.write(f"error {text}\n")
-        return report(RootlessError(missing[-1]))
+        return report(RootlessError(missing[0]))
     return 0
 
 
 def look_up(roots: Roots, name: str, kind: str, *, size: bool) -> dict[str, Any] | None:
-    """Return the document of *name*: a container comes before an image of the same name."""
-    if kind != "image":
+    """Return the document of *name*: a container comes before an image of the same name, and that before a volume."""
+    found = None
+    if kind in ("container", "all"):
+        if size:
+            _enter(roots)
         found = inspect.find_container(roots, name, size=size)
-        if found is not None:
-            return found
-    return inspect.find_image(roots, name) if kind != "container" else None
+    if found is None and kind in ("image", "all"):
+        found = inspect.find_image(roots, name)
+    if found is None and kind in ("volume", "all"):
+        found = inspect.find_volume(roots, name)
+    return found
 
 
-def _print(found: list[dict[str, Any]], format: str) -> None:
-    if format in ("", "json"):
-        output.document(found, name="inspect")
+def _enter(roots: Roots) -> None:
+    """Enter the user namespace, whose ids may read everything in a layer; once."""
+    if not _entered:
+        from rootless.kernel.enter import enter
+        from rootless.plan.userns import parse_mode
+
+        _entered.append(True)
+        enter(roots.run, parse_mode(""), os.environ)
+
+
+_entered: list[bool] = []
+
+
+def _print(found: list[dict[str, Any]], format: str, *, sized: bool) -> None:
+    if not format or output.is_json(format):
+        sys.stdout.write(output.to_json(found, indent=5) + "\n")
         return
-    template = Template(format, "inspect")
-    for document in found:
-        sys.stdout.write(template.render(structs(document)) + "\n")
+    from rootless.cli.gotemplate import TemplateError
+
+    for old, new in _SPELLINGS:
+        format = format.replace(old, new) if old + new[len(old) :] not in format else format
+    rows = [structs(document) for document in found]
+    if not sized:
+        for row in rows:
+            if "HostConfig" in row:
+                row |= {"SizeRw": None, "SizeRootFs": None}
+    for row in rows:
+        row["ID"] = row.get("Id")
+    try:
+        output.listing(rows, (), format=format, name="inspect", noheading=True, kind=_KINDS[""])
+    except TemplateError as error:
+        if ": executing " in error.message:
+            error.message = f"inspecting object: printing inspect output: {error.message}"
+        raise
 
 
-def structs(value: Any) -> Any:
+def structs(value: Any, key: str = "") -> Any:
     """Mark all dicts with Go's kind of keys as structs, so that a field which they lack is an error.
 
     A dict whose keys are data (labels, ports, annotations) is a map: a missing key is empty.
     """
-    if not isinstance(value, dict):
-        return value
-    inner = {key: structs(item) for key, item in value.items()}
-    return struct(inner) if inner and all(key[:1].isupper() and key.isalnum() for key in inner) else inner
+    from rootless.cli.gotemplate import struct
+    from rootless.cli.govalues import Span, Time
+
+    if isinstance(value, dict):
+        inner = {name: structs(item, name) for name, item in value.items()}
+        known = inner and all([name[:1].isupper() and name.isalnum() for name in inner if name != "sdNotifyMode"])
+        return struct(inner, _KINDS.get(key, f"define.{key}")) if known and key not in ("Labels", "Data") else inner
+    if isinstance(value, list):
+        return [structs(item, key) for item in value]
+    if value is None:
+        return {} if key in ("Labels", "Annotations") else [] if key in ("Log", "VolumesFrom") else None
+    if key in _TIMES and isinstance(value, str):
+        return Time(value)
+    return Span(value) if key in _SPANS and isinstance(value, int) and value > 1000 else value
 
 
 def _words(name: str, kind: str) -> str:
     return {
         "image": f"inspecting object: {name}: image not known",
         "container": f"inspecting object: no such container {name}",
+        "volume": f"inspecting object: no such volume {name}",
         "all": f'inspecting object: no such object: "{name}"',
     }[kind]
 
 
 def _latest(roots: Roots) -> str:
-    from rootless.store.containers import list_containers
+    from rootless.store.overview import records
 
-    every = list_containers(roots)
+    every = records(roots)
     if not every:
         raise RootlessError("inspecting object: no containers found")
-    return every[-1].id
+    return every[-1][0]

@@ -1,4 +1,4 @@
-"""`rootless ps`: list containers.
+"""`rootless ps`: list containers. Also `container ls`, `list` and `ps`.
 
 Source: podman-ps(1) of podman 4.3; its table, field names and words
 """
@@ -7,32 +7,45 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+import time
 
 from rootless.cli import output
 from rootless.cli.parser import Command, parse
-from rootless.engine import containers as engine
-from rootless.engine.inspect import tree_size
+from rootless.engine import listing as engine
 from rootless.errors import UsageError
-from rootless.store import containers, images
+from rootless.spec import moment
 from rootless.store.layout import find_roots
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-    from rootless.engine.containers import Listed
+    from rootless.cli.parser import Parsed
+    from rootless.engine.listing import Commands, Listed
     from rootless.plan.options import GlobalOptions
     from rootless.store.layout import Roots
 
 COMMAND_WIDTH = 17
+KIND = "containers.psReporter"
+CLEAR = "\033[2J\033[1;1H"
 SORTS = ("command", "created", "id", "image", "names", "runningfor", "size", "status")
 COLUMNS = (
     ("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("COMMAND", "Command"), ("CREATED", "CreatedHuman"),
     ("STATUS", "Status"), ("PORTS", "Ports"), ("NAMES", "Names"),
 )  # fmt: skip
-SIZE = ("SIZE", "Size")
-HEADINGS = {"RunningFor": "CREATED", "CreatedAt": "CREATED AT", "ImageID": "IMAGE ID"}
+NS_COLUMNS = (
+    ("CONTAINER ID", "ID"), ("NAMES", "Names"), ("PID", "Pid"), ("CGROUPNS", "CGROUPNS"), ("IPC", "IPC"),
+    ("MNT", "MNT"), ("NET", "NET"), ("PIDNS", "PIDNS"), ("USERNS", "USERNS"), ("UTS", "UTS"),
+)  # fmt: skip
+POD = (("POD ID", "Pod"), ("PODNAME", "PodName"))
+SIZE = (("SIZE", "Size"),)
+HEADINGS = {"ID": "CONTAINER ID", "CreatedHuman": "CREATED", "Pod": "POD ID", "PodName": "PODNAME",
+            "Cgroup": "CGROUPNS",
+            "CGROUPNS": "CGROUPNS", "PIDNS": "PIDNS", "USERNS": "USERNS"}  # fmt: skip
+# the fields of a template -> those of the JSON document
+NAMESPACES = {"Cgroup": "Cgroup", "CGROUPNS": "Cgroup", "IPC": "Ipc", "MNT": "Mnt", "NET": "Net", "PIDNS": "Pidns",
+              "USERNS": "User", "UTS": "Uts"}  # fmt: skip
 
 COMMAND = Command(
     name="ps",
@@ -41,22 +54,20 @@ COMMAND = Command(
     description="Prints out information about the containers",
     flags=(
         ("all", "a", "bool", "", "", "Show all the containers, default is only running containers", ""),
-        ("external", "", "bool", "", "", "Show containers in storage not controlled by rootless",
-         "there are no such containers"),
+        ("external", "", "bool", "", "", "Show containers in storage not controlled by rootless (there are none)", ""),
         ("filter", "f", "strings", "", "", "Filter output based on conditions given", ""),
         ("format", "", "string", "", "", "Pretty-print containers to JSON or using a Go template", ""),
         ("last", "n", "int", "", "-1", "Print the n last created containers (all states)", ""),
         ("latest", "l", "bool", "", "", "Act on the latest container rootless is aware of", ""),
         ("no-trunc", "", "bool", "", "", "Display the extended information", ""),
         ("noheading", "", "bool", "", "", "Do not print headers", ""),
-        ("ns", "", "bool", "", "", "Display namespace information", "the plain table is what there is"),
-        ("pod", "p", "bool", "", "", "Print the ID and name of the pod the containers are associated with",
-         "there are no pods"),
+        ("ns", "", "bool", "", "", "Display namespace information", ""),
+        ("pod", "p", "bool", "", "", "Print the ID and name of the pod (there are no pods: empty columns)", ""),
         ("quiet", "q", "bool", "", "", "Print the numeric IDs of the containers only", ""),
         ("size", "s", "bool", "", "", "Display the total file sizes", ""),
         ("sort", "", "string", "choice", "", "Sort output by: " + ", ".join(SORTS), ""),
-        ("sync", "", "bool", "", "", "Sync container state with OCI runtime", "the state that is shown is always true"),
-        ("watch", "w", "uint", "", "", "Watch the ps output on an interval in seconds", "use watch(1)"),
+        ("sync", "", "bool", "", "", "Sync container state with OCI runtime (what is shown is always true)", ""),
+        ("watch", "w", "uint", "", "", "Watch the ps output on an interval in seconds", ""),
     ),
     examples=("ps -a", 'ps -a --format "{{.ID}}  {{.Image}}  {{.Labels}}  {{.Mounts}}"', "ps --size --sort names"),
     max_args=0,
@@ -64,172 +75,238 @@ COMMAND = Command(
 
 
 def main(argv: list[str], options: GlobalOptions) -> int:
-    """Print the table, the ids, or what --format asks for."""
+    """Print the table, the ids, or what --format asks for; again and again with --watch."""
     parsed, options = parse(COMMAND, argv, options)
+    _check(parsed)
+    roots = find_roots(
+        root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
+    )
+    pause_seconds = parsed.number("watch") or 0
+    while True:
+        if pause_seconds:
+            sys.stdout.write(CLEAR)
+        _show(roots, parsed)
+        if not pause_seconds:
+            return 0
+        sys.stdout.flush()
+        time.sleep(pause_seconds)
+
+
+def _check(parsed: Parsed) -> None:
+    """Raises: UsageError for flags that contradict each other"""
     key = parsed.text("sort", "created")
     if key not in SORTS:
         raise UsageError(
             f'invalid argument "{key}" for "--sort" flag: "{key}" is not a valid value.  '
             f"Choose from: \"{', '.join(SORTS)}\"\nSee 'rootless ps --help'"
         )
-    if parsed.flag("quiet") and parsed.given("format"):
-        raise UsageError("quiet and format cannot be used together")
-    last = parsed.number("last")
-    last = -1 if last is None else last
-    if last >= 0 and parsed.flag("latest"):
+    if (parsed.number("last") or -1) >= 0 and parsed.flag("latest"):
         raise UsageError("last and latest are mutually exclusive")
-    wanted = engine.filter_of(parsed.many("filter"))
-    roots = find_roots(
-        root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
-    )
-    engine.settle(roots, os.environ)
-    every = [one for one in engine.list_all(roots) if wanted(one)]
-    if parsed.flag("latest") or last >= 0:
-        every = every[-(1 if parsed.flag("latest") else last) :] if last else []
-    elif not parsed.flag("all") and not any(text.startswith("status=") for text in parsed.many("filter")):
-        every = [one for one in every if one.status == "running"]
-    trunc = not parsed.flag("no-trunc")
-    if parsed.flag("quiet"):
-        sys.stdout.write("".join([f"{one.container.id[:12] if trunc else one.container.id}\n" for one in every]))
-        return 0
-    sizes = {one.container.id: _sizes(roots, one) for one in every} if parsed.flag("size") or key == "size" else {}
-    every.sort(key=_key(key, sizes))
-    now = datetime.now(UTC)
-    output.listing(
-        [_fields(one, now, trunc, sizes.get(one.container.id)) for one in every],
-        (*COLUMNS, SIZE) if parsed.flag("size") else COLUMNS,
-        format=parsed.text("format"),
-        name="ps",
-        headings=HEADINGS,
-        noheading=parsed.flag("noheading"),
-        json_rows=[_document(one, now, sizes.get(one.container.id)) for one in every],
-    )
-    return 0
+    if parsed.flag("quiet") and (parsed.flag("size") or parsed.flag("ns")):
+        raise UsageError("quiet conflicts with size and namespace")
+    if parsed.flag("size") and parsed.flag("ns"):
+        raise UsageError("size and namespace options conflict")
 
 
-def _key(key: str, sizes: dict[str, tuple[int, int]]) -> Callable[[Listed], Any]:
+def _show(roots: Roots, parsed: Parsed) -> None:
+    every = engine.list_all(roots, os.environ)
+    chosen = _chosen(every, parsed)
+    format = parsed.text("format")
+    if parsed.flag("quiet") and not format:
+        end = None if parsed.flag("no-trunc") else 12
+        sys.stdout.write("".join([f"{one.id[:end]}\n" for one in chosen]))
+        return
+    key = parsed.text("sort", "created")
+    sizes = _sizes(roots, chosen) if parsed.flag("size") else {}
+    view = View(roots, sizes, trunc=not parsed.flag("no-trunc"), ns=parsed.flag("ns"))
+    if key != "created":
+        chosen.sort(key=_key(key, view))
+    if format and output.is_json(format):
+        sys.stdout.write(output.to_json([view.document(one) for one in chosen], indent=2) + "\n")
+        return
+    columns: tuple[tuple[str, str], ...] = NS_COLUMNS if parsed.flag("ns") else COLUMNS
+    if not parsed.flag("ns"):
+        columns += (POD if parsed.flag("pod") else ()) + (SIZE if parsed.flag("size") else ())
+    if format:
+        rows = [view.fields(one) for one in chosen]
+    else:
+        names = [field for _, field in columns]
+        rows = [{field: view.field(one, field) for field in names} for one in chosen]
+    output.listing(rows, columns, format=format, name="ps", headings=HEADINGS, noheading=parsed.flag("noheading"),
+                   kind=KIND)  # fmt: skip
+
+
+def _chosen(every: list[Listed], parsed: Parsed) -> list[Listed]:
+    """Return what --filter, --latest and --last let through, oldest first."""
+    given = parsed.many("filter")
+    found = every
+    if given:
+        from rootless.engine.filters import filter_of
+
+        wanted = filter_of(given, every)
+        found = [one for one in every if wanted(one)]
+    last = 1 if parsed.flag("latest") else parsed.number("last") or 0
+    if last > 0:
+        return found[-last:]
+    if parsed.flag("all") or any([text.startswith("status=") for text in given]):
+        return list(found)
+    return [one for one in found if one.status == "running"]
+
+
+def _key(key: str, view: View) -> Callable[[Listed], Any]:
     by: dict[str, Callable[[Listed], Any]] = {
-        "command": lambda one: one.command,
-        "created": lambda one: one.container.data.get("created"),
-        "id": lambda one: one.container.id,
-        "image": lambda one: one.container.data.get("image"),
-        "names": lambda one: one.container.name,
-        "runningfor": lambda one: one.container.data.get("created"),
-        "size": lambda one: sizes[one.container.id],
+        "command": lambda one: view.commands.of(one.data),
+        "id": lambda one: one.id,
+        "image": lambda one: one.image,
+        "names": lambda one: one.name,
+        "runningfor": lambda one: one.moment("started") or 0,
+        "size": lambda one: view.sizes.get(one.id, (0, 0)),
         "status": lambda one: one.status,
     }
     return by[key]
 
 
-def _sizes(roots: Roots, one: Listed) -> tuple[int, int]:
-    """Return the bytes that the container wrote, and those with its image."""
-    own = tree_size(f"{containers.data_dir(roots, one.container.id)}/diff")
-    image_id = str(one.container.data.get("image_id") or "")
-    image = images.get(roots, image_id) if image_id else None
-    return own, own + (image.size_bytes if image else 0)
+def _sizes(roots: Roots, chosen: list[Listed]) -> dict[str, tuple[int, int]]:
+    """Return the bytes that each container wrote, and those with its image. Enters the user namespace for it."""
+    from rootless.engine.inspect import image_size, tree_size
+    from rootless.kernel.enter import enter
+    from rootless.plan.userns import parse_mode
+
+    if chosen:
+        enter(roots.run, parse_mode(""), os.environ)
+    found = {}
+    for one in chosen:
+        own = tree_size(f"{roots.data}/containers/{one.id}/diff")
+        found[one.id] = (own, own + image_size(roots, one.image_id))
+    return found
 
 
-def _ago(now: datetime, then: datetime | None) -> str:
-    return output.human_duration((now - then).total_seconds()) + " ago" if then else ""
+class View:
+    """How containers are shown now: *sizes* of those whose size was asked for, cut or not, with namespaces or not."""
+
+    def __init__(self, roots: Roots, sizes: dict[str, tuple[int, int]], *, trunc: bool, ns: bool) -> None:
+        self.now = time.time_ns()
+        self.sizes, self.trunc, self.ns = sizes, trunc, ns
+        self.commands: Commands = engine.Commands(roots)
+
+    def field(self, one: Listed, name: str) -> Any:
+        """Return one field of a template or column."""
+        if name in NAMESPACES:
+            return self.namespaces(one).get(NAMESPACES[name], "")
+        return _FIELDS[name](self, one)
+
+    def fields(self, one: Listed) -> dict[str, Any]:
+        """Return all that a template may name."""
+        from rootless.cli.gotemplate import struct
+
+        found = {name: make(self, one) for name, make in _FIELDS.items()}
+        spaces = self.namespaces(one)
+        found |= {name: spaces.get(real, "") for name, real in NAMESPACES.items()}
+        found["Namespaces"] = struct({field: spaces.get(field, "") for field, _ in engine.NAMESPACES})
+        return found
+
+    def namespaces(self, one: Listed) -> dict[str, str]:
+        return engine.namespaces(one.pid) if self.ns else {}
+
+    def ago(self, then: int | None) -> str:
+        return output.human_duration((self.now - then) / moment.SECOND_NS) + " ago" if then else ""
+
+    def state(self, one: Listed) -> str:
+        if one.status == "running":
+            return f"Up {self.ago(one.moment('started'))}"
+        if one.status == "exited":
+            return f"Exited ({one.exit_code}) {self.ago(one.moment('finished'))}".rstrip()
+        words = {"starting": "Created", "remote": "Up on another machine"}
+        return words.get(one.status) or one.status.capitalize()
+
+    def status(self, one: Listed) -> str:
+        return f"{self.state(one)} ({one.health})" if one.health else self.state(one)
+
+    def command(self, one: Listed) -> str:
+        words = " ".join(self.commands.of(one.data))
+        return words[:COMMAND_WIDTH] + "..." if self.trunc and len(words) > COMMAND_WIDTH else words
+
+    def size(self, one: Listed) -> str:
+        if one.id not in self.sizes:
+            return ""
+        own, whole = [output.human_size(size).replace(" ", "") for size in self.sizes[one.id]]
+        return f"{own} (virtual {whole})"
+
+    def document(self, one: Listed) -> dict[str, Any]:
+        """Return one element of --format json: podman's fields in its order."""
+        data = one.data
+        ports = [
+            {"host_ip": address, "container_port": inside, "host_port": host, "range": count, "protocol": protocol}
+            for address, host, inside, count, protocol in engine.merged_ports(data.get("ports") or [])
+        ]
+        size = self.sizes.get(one.id)
+        return {
+            "AutoRemove": bool(data.get("auto_remove")),
+            "Command": list(self.commands.of(data)) or None,
+            "CreatedAt": self.ago(one.moment("created")),
+            "Exited": one.status == "exited",
+            "ExitedAt": _seconds(one, "finished"),
+            "ExitCode": one.exit_code,
+            "Id": one.id,
+            "Image": one.image,
+            "ImageID": one.image_id,
+            "IsInfra": False,
+            "Labels": data.get("labels") or None,
+            "Mounts": _mounts(one),
+            "Names": [one.name],
+            "Namespaces": self.namespaces(one),
+            "Networks": [],
+            "Pid": one.pid,
+            "Pod": "",
+            "PodName": "",
+            "Ports": ports or None,
+            "Size": {"rootFsSize": size[1], "rwSize": size[0]} if size else None,
+            "StartedAt": _seconds(one, "started"),
+            "State": "created" if one.status == "starting" else one.status,
+            "Status": self.status(one),
+            "Created": _seconds(one, "created"),
+        }
 
 
-def _status(one: Listed, now: datetime) -> str:
-    state = one.container.data.get("state") or {}
-    if one.status == "running":
-        return f"Up {_ago(now, engine.moment(state.get('started')))}"
-    if one.status == "exited":
-        ended = _ago(now, engine.moment(state.get("finished")))
-        return f"Exited ({engine.exit_code(one.container)}) {ended}".rstrip()
-    return {"remote": "Up on another machine"}.get(one.status, "Created")
+def _seconds(one: Listed, name: str) -> int:
+    then = one.moment(name)
+    return moment.NEVER_SECONDS if then is None else then // moment.SECOND_NS
 
 
-def _ports(one: Listed) -> str:
-    found = one.container.data.get("ports") or ()
-    return ", ".join(
-        [f"{host_ip or '0.0.0.0'}:{host}->{inside}/{protocol}" for host_ip, host, inside, protocol in found]
-    )
+def _mounts(one: Listed) -> list[str]:
+    return [str(mount[2]) for mount in one.data.get("mounts") or ()]
 
 
-def _size(size_bytes: int) -> str:
-    return output.human_size(size_bytes).replace(" ", "")
+def _time(one: Listed) -> str:
+    then = one.moment("created")
+    return output.local_time(then) if then is not None else ""
 
 
-def _labels(labels: dict[str, str]) -> str:
-    return ",".join([f"{key}={value}" for key, value in labels.items()])
-
-
-def _fields(one: Listed, now: datetime, trunc: bool, sizes: tuple[int, int] | None) -> dict[str, Any]:
-    """Return what a template may name."""
-    data = one.container.data
-    state = data.get("state") or {}
-    command = " ".join(one.command)
-    if trunc and len(command) > COMMAND_WIDTH:
-        command = command[:COMMAND_WIDTH] + "..."
-    created, started, finished = (
-        engine.moment(data.get("created")), engine.moment(state.get("started")), engine.moment(state.get("finished"))
-    )  # fmt: skip
-    image_id = str(data.get("image_id") or "")
-    return {
-        "ID": one.container.id[:12] if trunc else one.container.id,
-        "Image": str(data.get("image") or "") if image_id else "",
-        "ImageID": image_id[:12] if trunc else image_id,
-        "Command": command,
-        "CreatedHuman": _ago(now, created),
-        "RunningFor": _ago(now, created),
-        "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC") if created else "",
-        "Created": int(created.timestamp()) if created else 0,
-        "StartedAt": int(started.timestamp()) if started else 0,
-        "ExitedAt": int(finished.timestamp()) if finished else 0,
-        "Exited": one.status == "exited",
-        "ExitCode": engine.exit_code(one.container),
-        "State": one.status,
-        "Status": _status(one, now),
-        "Ports": _ports(one),
-        "Names": one.container.name,
-        "Labels": _labels(data.get("labels") or {}),
-        "Mounts": ",".join([target for _, _, target in data.get("mounts") or ()]),
-        "Networks": "",
-        "Pod": "",
-        "PodName": "",
-        "Pid": int(state.get("pid") or 0) if one.status == "running" else 0,
-        "AutoRemove": one.container.auto_remove,
-        "Restarts": 0,
-        "Size": f"{_size(sizes[0])} (virtual {_size(sizes[1])})" if sizes else "",
-    }
-
-
-def _document(one: Listed, now: datetime, sizes: tuple[int, int] | None) -> dict[str, Any]:
-    """Return one element of --format json."""
-    fields = _fields(one, now, False, sizes)
-    data = one.container.data
-    ports = [
-        {"host_ip": "" if host_ip == "0.0.0.0" else host_ip, "container_port": inside, "host_port": host, "range": 1,
-         "protocol": protocol}
-        for host_ip, host, inside, protocol in data.get("ports") or ()
-    ]  # fmt: skip
-    return {
-        "AutoRemove": fields["AutoRemove"],
-        "Command": list(one.command) or None,
-        "CreatedAt": fields["CreatedHuman"],
-        "Exited": fields["Exited"],
-        "ExitedAt": fields["ExitedAt"],
-        "ExitCode": fields["ExitCode"],
-        "Id": one.container.id,
-        "Image": fields["Image"],
-        "ImageID": fields["ImageID"],
-        "IsInfra": False,
-        "Labels": data.get("labels") or None,
-        "Mounts": [target for _, _, target in data.get("mounts") or ()],
-        "Names": [one.container.name],
-        "Namespaces": {},
-        "Networks": [],
-        "Pid": fields["Pid"],
-        "Pod": "",
-        "PodName": "",
-        "Ports": ports or None,
-        "Size": {"rootFsSize": sizes[1], "rwSize": sizes[0]} if sizes else None,
-        "StartedAt": fields["StartedAt"],
-        "State": one.status,
-        "Status": fields["Status"],
-        "Created": fields["Created"],
-    }
+_FIELDS: dict[str, Callable[[View, Listed], Any]] = {
+    "ID": lambda view, one: one.id[:12] if view.trunc else one.id,
+    "Image": lambda view, one: one.image,
+    "ImageID": lambda view, one: one.image_id[:12] if view.trunc else one.image_id,
+    "Command": View.command,
+    "CreatedHuman": lambda view, one: view.ago(one.moment("created")),
+    "RunningFor": lambda view, one: view.ago(one.moment("created")),
+    "CreatedAt": lambda view, one: _time(one),
+    "Created": lambda view, one: _time(one),
+    "StartedAt": lambda view, one: _seconds(one, "started"),
+    "ExitedAt": lambda view, one: _seconds(one, "finished"),
+    "Exited": lambda view, one: one.status == "exited",
+    "ExitCode": lambda view, one: one.exit_code,
+    "State": View.state,
+    "Status": View.status,
+    "Ports": lambda view, one: engine.ports_text(one.data.get("ports") or []),
+    "Names": lambda view, one: one.name,
+    "Labels": lambda view, one: one.data.get("labels") or {},
+    "Mounts": lambda view, one: _mounts(one),
+    "Networks": lambda view, one: "",
+    "Pod": lambda view, one: "",
+    "PodName": lambda view, one: "",
+    "Pid": lambda view, one: one.pid,
+    "AutoRemove": lambda view, one: bool(one.data.get("auto_remove")),
+    "IsInfra": lambda view, one: False,
+    "Restarts": lambda view, one: int(one.data.get("restart_count") or 0),
+    "Size": View.size,
+}

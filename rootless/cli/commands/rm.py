@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from rootless.cli.parser import Command, Parsed, parse
 from rootless.engine import containers as engine
@@ -16,6 +15,7 @@ from rootless.kernel.enter import enter
 from rootless.plan.userns import parse_mode
 from rootless.store.layout import find_roots
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.plan.options import GlobalOptions
     from rootless.store.containers import Container
@@ -95,8 +95,8 @@ def _named(roots: Roots, names: list[str], parsed: Parsed) -> list[tuple[str, Co
 
 
 def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
-    wanted = engine.filter_of(parsed.many("filter"))
-    every = [one.container for one in engine.list_all(roots) if wanted(one)]
+    wanted = engine.filter_of(parsed.many("filter"), listed := engine.list_all(roots))
+    every = [one.container for one in listed if wanted(one)]
     if parsed.flag("latest"):
         every = every[-1:]
         if not every:

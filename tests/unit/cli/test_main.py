@@ -58,7 +58,7 @@ def test_no_verb(capsys: Captured) -> None:
             ["image", "frob"],
             "Error: unrecognized command `rootless image frob`\nTry 'rootless image --help' for more information\n",
         ),
-        (["top"], "Error: `rootless top` is not there yet: podman has this command, rootless does not\n"),
+        (["commit"], "Error: `rootless commit` is not there yet: podman has this command, rootless does not\n"),
         (
             ["image", "prune"],
             "Error: `rootless image prune` is not there yet: podman has this command, rootless does not\n",

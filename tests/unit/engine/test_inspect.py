@@ -116,12 +116,80 @@ def test_a_container(roots: Roots, image: ImageRecord) -> None:
     assert found["NetworkSettings"]["Ports"] == {
         "80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081"}]
     }
+    common = {"Mode": "", "RW": True, "Propagation": "rprivate"}
     assert found["Mounts"] == [
-        {"Type": "volume", "Source": "/s/_data", "Destination": "/data", "Name": "vol", "Driver": "local"},
-        {"Type": "bind", "Source": "/home/x", "Destination": "/x"},
-    ]
+        {"Type": "volume", "Name": "vol", "Source": "/s/_data", "Destination": "/data", "Driver": "local",
+         "Options": ["nosuid", "nodev", "rbind"], **common},
+        {"Type": "bind", "Source": "/home/x", "Destination": "/x", "Driver": "", "Options": ["rbind"], **common},
+    ]  # fmt: skip
     assert found["Config"]["StopTimeout"] == 0 and found["HostConfig"]["AutoRemove"] is True
     assert (found["SizeRw"], found["SizeRootFs"]) == (5, 82)
+
+
+# what `podman inspect` 4.3.1 prints of a running container with a port and a volume, in its order; besides these,
+# CreateCommand is not kept and DriverReason is ours
+CONTAINER_KEYS = """
+Id Created Path Args State Image ImageDigest ImageName Rootfs Pod ResolvConfPath HostnamePath HostsPath StaticDir
+OCIConfigPath OCIRuntime ConmonPidFile PidFile Name RestartCount Driver MountLabel ProcessLabel AppArmorProfile
+EffectiveCaps BoundingCaps ExecIDs GraphDriver Mounts Dependencies NetworkSettings Namespace IsInfra IsService Config
+HostConfig
+""".split()
+STATE_KEYS = """
+OciVersion Status Running Paused Restarting OOMKilled Dead Pid ConmonPid ExitCode Error StartedAt FinishedAt Health
+CgroupPath CheckpointedAt RestoredAt
+""".split()
+NETWORK_KEYS = """
+EndpointID Gateway IPAddress IPPrefixLen IPv6Gateway GlobalIPv6Address GlobalIPv6PrefixLen MacAddress Bridge SandboxID
+HairpinMode LinkLocalIPv6Address LinkLocalIPv6PrefixLen Ports SandboxKey
+""".split()
+CONFIG_KEYS = """
+Hostname Domainname User AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce Env Cmd Image Volumes WorkingDir
+Entrypoint OnBuild Labels Annotations StopSignal HealthcheckOnFailureAction Umask Timeout StopTimeout Passwd
+sdNotifyMode
+""".split()
+HOST_KEYS = """
+Binds CgroupManager CgroupMode ContainerIDFile LogConfig NetworkMode PortBindings RestartPolicy AutoRemove VolumeDriver
+VolumesFrom CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd IpcMode Cgroup Cgroups Links OomScoreAdj PidMode
+Privileged PublishAllPorts ReadonlyRootfs SecurityOpt Tmpfs UTSMode UsernsMode ShmSize Runtime ConsoleSize Isolation
+CpuShares Memory NanoCpus CgroupParent BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps
+BlkioDeviceReadIOps BlkioDeviceWriteIOps CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetCpus CpusetMems
+Devices DiskQuota KernelMemory MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit Ulimits CpuCount
+CpuPercent IOMaximumIOps IOMaximumBandwidth CgroupConf
+""".split()
+
+
+def test_a_container_has_podmans_keys_in_podmans_order(roots: Roots) -> None:
+    """A live container: its lock is held, here by the test."""
+    cid = "ef" * 32
+    options = {"health": {"test": ["CMD", "true"], "retries": 2}, "cap_add": ["NET_RAW"], "cap_drop": ["chown"],
+               "limits": {"cpu_quota": 50000, "cpu_period": 100000, "memory": 1 << 20}, "restart": "on-failure",
+               "volumes": [{"kind": "volume", "source": "v", "target": "/v", "options": ["ro", "noexec"]},
+                           {"kind": "tmpfs", "source": "", "target": "/t", "options": ["size=1m"]}]}  # fmt: skip
+    data: dict[str, Any] = {
+        "name": "live", "created": containers.now(), "machine": containers.machine_id(), "options": options,
+        "state": {"status": "running", "started": "2024-01-01T00:00:00.500000000Z", "pid": 0},
+        "cgroup": {"driver": "systemd", "path": "/x"}, "restart_count": 4,
+    }  # fmt: skip
+    containers.create(roots, Container(cid, "live", data))
+    with containers.make_run_dir(roots, cid):
+        found = inspect.find_container(roots, "live")
+    assert found is not None
+    assert [key for key in found if key != "DriverReason"] == CONTAINER_KEYS
+    assert list(found["State"]) == STATE_KEYS
+    assert list(found["NetworkSettings"]) == NETWORK_KEYS
+    assert [key for key in found["Config"] if key != "Healthcheck"] == CONFIG_KEYS
+    assert list(found["HostConfig"]) == HOST_KEYS
+    assert found["State"]["ConmonPid"] == os.getpid() and found["State"]["Running"] is True
+    assert found["State"]["StartedAt"] == "2024-01-01T00:00:00.5Z"
+    assert found["Config"]["Healthcheck"] == {"Test": ["CMD", "true"], "Interval": 30 * 10**9, "Timeout": 30 * 10**9,
+                                              "Retries": 2}  # fmt: skip
+    host = found["HostConfig"]
+    assert (host["CapAdd"], host["CapDrop"], host["NanoCpus"]) == (["CAP_NET_RAW"], ["CAP_CHOWN"], 500_000_000)
+    assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 0} and found["RestartCount"] == 4
+    assert host["Binds"] == ["v:/v:ro,rprivate,nosuid,nodev,rbind,noexec"]
+    assert host["Tmpfs"] == {"/t": "rw,rprivate,size=1m"}
+    after = inspect.find_container(roots, "live")
+    assert after is not None and after["State"]["Status"] == "exited"
 
 
 def run(roots: Roots, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
@@ -134,7 +202,7 @@ def test_an_array_then_what_was_not_found(roots: Roots, image: ImageRecord, caps
     status, out, err = run(roots, capsys, "one", "img:1", "two")
     assert [one["Id"] for one in json.loads(out)] == [image.id]
     assert out.startswith('[\n     {\n          "Id": ')
-    assert err == 'error inspecting object: no such object: "one"\nError: inspecting object: no such object: "two"\n'
+    assert err == 'error inspecting object: no such object: "two"\nError: inspecting object: no such object: "one"\n'
     assert status == 125
     assert run(roots, capsys, "--type", "image", "x")[1:] == ("[]\n", "Error: inspecting object: x: image not known\n")
     words = "Error: inspecting object: no such container img:1\n"
