@@ -120,38 +120,26 @@ def new_record(
         "ports": [[p.host_ip, p.host_port + at, p.container_port + at, p.protocol]
                   for p in options.publish for at in range(p.length)],
         "mounts": [],
-        "log": log_of(cid, options, roots),
+        "log": log_of(cid, name, options, image, roots),
         "restart_count": 0,
         "options": saved.encode(options),
         "state": {"status": "created"},
     }  # fmt: skip
 
 
-def log_of(cid: str, options: RunOptions, roots: Roots) -> dict[str, Any]:
-    """Return what --log-driver and --log-opt make of the output."""
-    words = dict(options.log_opts)
-    driver = options.log_driver or "k8s-file"
-    path = words.get("path", "")
-    if not path and driver in ("k8s-file", "json-file"):
-        path = f"{containers.data_dir(roots, cid)}/{LOG_FILE}"
-    return {
-        "driver": driver,
-        "path": path,
-        "tag": words.get("tag", ""),
-        "max_size_bytes": size_bytes(words.get("max-size", "")),
-    }
+def log_of(cid: str, name: str, options: RunOptions, image: ImageRecord | None, roots: Roots) -> dict[str, Any]:
+    """Return what --log-driver and --log-opt make of the output. Raises: UsageError"""
+    path = f"{containers.data_dir(roots, cid)}/{LOG_FILE}"
+    if not options.log_driver and not options.log_opts:
+        return {"driver": "k8s-file", "path": path, "tag": "", "max_size_bytes": 0}
+    from rootless.plan.logs import log_config
 
-
-def size_bytes(text: str) -> int:
-    """Return a size with one of podman's units (10k, 5mb). Raises: UsageError"""
-    digits = text.rstrip("bBkKmMgGtT")
-    unit = text[len(digits) :].lower().rstrip("b")
-    powers = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-    if not text or text == "-1":
-        return 0
-    if not digits.isdigit() or unit not in powers:
-        raise UsageError(f'invalid size: "{text}"')
-    return int(digits) << (10 * powers[unit])
+    fields = {
+        "ID": cid, "Name": name, "ImageID": image.id if image else "",
+        "ImageName": image.names[0] if image and image.names else options.image,
+    }  # fmt: skip
+    found = log_config(options.log_driver, options.log_opts, default_path=path, cwd=os.getcwd(), fields=fields)
+    return found.as_record()
 
 
 def create(
