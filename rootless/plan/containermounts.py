@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rootless.plan import defaults
 from rootless.plan.devices import device_mounts, privileged
+from rootless.plan.masks import writable_cgroups
 from rootless.plan.options import RunOptions, VolumeRequest
 from rootless.spec.record import record, replace
 from rootless.spec.runtime import Mount
@@ -17,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
+PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 
 
 @record
@@ -90,19 +91,20 @@ def plan_mounts(
     host_mqueue: bool,
     secrets: tuple[str, ...] = (),
     owner: tuple[int, int] = (0, 0),
+    shm_source: str = "",
 ) -> MountPlan:
     """Return the mounts in the order in which they must be made.
 
     Shape: *files* are (target, host path) of generated files; *network* is private, none or host; *settle* returns
            where a target is once dangling links of the image are followed inside the root, *host_path* a source
            without links; *secrets* are targets at which the launcher mounts what holds secrets; *owner* is the
-           process's, in the container
+           process's, in the container; *shm_source* is the /dev/shm of the container whose IPC namespace is joined
     """
     volumes: list[VolumeUse] = []
     binds: list[BindUse] = []
     specials: list[SpecialUse] = []
     asked: dict[str, Mount] = {target: Mount(target, "tmpfs", "tmpfs", defaults.SECRET_OPTIONS) for target in secrets}
-    for request in (*_image_volumes(options, image_volumes), *options.volumes):
+    for request in (*image_requests(options, image_volumes), *options.volumes):
         request = replace(request, target=settle(request.target))
         if request.kind == "bind":
             request = replace(request, source=host_path(request.source))
@@ -118,7 +120,7 @@ def plan_mounts(
         named = [device.target for device in devices]
         devices += tuple([d for d in privileged(host_devices) if d.target not in named])
     own_dev = "/dev" in asked and asked["/dev"].type == "bind"
-    found = {mount.destination: mount for mount in _standard(options, network, tty_gid, host_mqueue)}
+    found = {mount.destination: mount for mount in _standard(options, network, tty_gid, host_mqueue, shm_source)}
     if own_dev:
         for target in [t for t in found if t.startswith("/dev/")]:
             del found[target]
@@ -130,6 +132,9 @@ def plan_mounts(
         target = settle(target)
         read_only = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
         found[target] = Mount(target, path, "bind", defaults.FILE_OPTIONS + read_only)
+    if options.init and options.init_path:
+        found[defaults.INIT_TARGET] = Mount(defaults.INIT_TARGET, host_path(options.init_path), "bind",
+                                            ("bind", "ro", "nosuid", "nodev", "rprivate"))  # fmt: skip
     if not own_dev:
         found.update({mount.destination: mount for mount in device_mounts(devices)})
     found.update(asked)
@@ -141,7 +146,7 @@ def _depth(mount: Mount) -> int:
     return mount.destination.rstrip("/").count("/")
 
 
-def _image_volumes(options: RunOptions, image_volumes: tuple[str, ...]) -> tuple[VolumeRequest, ...]:
+def image_requests(options: RunOptions, image_volumes: tuple[str, ...]) -> tuple[VolumeRequest, ...]:
     """Return what the image's VOLUMEs become, unless the user mounts something there."""
     if options.image_volume == "ignore":
         return ()
@@ -193,7 +198,7 @@ def _with_defaults(words: list[str]) -> tuple[str, ...]:
     """Add `rw` and `rprivate` where nothing else was said."""
     if "ro" not in words and "rw" not in words:
         words.insert(0, "rw")
-    if not any(word in _PROPAGATIONS for word in words):
+    if not any(word in PROPAGATIONS for word in words):
         words.append("rprivate")
     return tuple(words)
 
@@ -206,7 +211,7 @@ def _tmpfs(request: VolumeRequest) -> Mount:
     return Mount(request.target, request.kind, request.kind, _with_defaults(words))
 
 
-def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: bool) -> list[Mount]:
+def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: bool, shm_source: str) -> list[Mount]:
     mode = "rw" if options.privileged else "ro"
     proc = (*defaults.PROC_OPTIONS, *options.security.proc_opts)
     if options.pid == "host":
@@ -227,8 +232,10 @@ def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: boo
     elif host_mqueue:
         # the queues of the host's IPC namespace: mounting them anew is EPERM from another user namespace
         found.append(Mount("/dev/mqueue", "/dev/mqueue", "bind", ("bind", *defaults.MQUEUE_OPTIONS)))
-    if options.ipc == "host":
-        found.append(Mount("/dev/shm", "/dev/shm", "bind", ("rbind", "rprivate", "nosuid", "noexec", "nodev")))
+    if options.ipc == "host" or shm_source:
+        found.append(
+            Mount("/dev/shm", shm_source or "/dev/shm", "bind", ("rbind", "rprivate", "nosuid", "noexec", "nodev"))
+        )
     elif options.ipc != "none":
         size = defaults.SHM_BYTES if options.shm_size is None else options.shm_size
         found.append(Mount("/dev/shm", "shm", "tmpfs", (*defaults.SHM_OPTIONS, f"size={size}")))
@@ -238,6 +245,7 @@ def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: boo
             words = ("rbind", *defaults.CGROUP_OPTIONS, mode)
             found.append(Mount("/sys/fs/cgroup", "/sys/fs/cgroup", "bind", words))
         else:
+            mode = "rw" if writable_cgroups(options) else "ro"
             found.append(Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*defaults.CGROUP_OPTIONS, mode)))
     return found
 

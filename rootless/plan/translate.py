@@ -12,12 +12,13 @@ from __future__ import annotations
 from rootless.errors import KernelError, RootlessError, SpecError, UsageError
 from rootless.plan import defaults
 from rootless.plan.containermounts import BindUse, SpecialUse, VolumeUse, plan_mounts
+from rootless.plan.generated import accounts, generated_files
 from rootless.plan.health import health_of
 from rootless.plan.masks import masked_paths
 from rootless.plan.namespaces import is_joined, namespaces, no_resolver, sysctls
 from rootless.plan.options import HealthRequest, Limits, PortRange, RunOptions
 from rootless.plan.secrets import SecretFile, no_secret, places, secrets_of, with_variables
-from rootless.plan.user import ExecUser, appended, passwd_lines, resolve
+from rootless.plan.user import ExecUser, appended, resolve
 from rootless.plan.values import expose, octal_umask
 from rootless.spec import caps
 from rootless.spec.linux import IdMapping, Linux, Personality
@@ -145,9 +146,9 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
     args = _args(options, config)
     if options.init and options.init_path:
         args = (defaults.INIT_TARGET, "--", *args)
-    files = _files(options, around, hostname)
+    files = generated_files(options, around, hostname)
     if options.passwd:
-        files += _accounts(options, around, user, cwd, passwd, group)
+        files += accounts(options, around, user, cwd, passwd, group)
     secret_files, secret_env = secrets_of(options, around.read_secret)
     mounted = [request.target for request in options.volumes]
     files = [entry for entry in files if entry[0] not in mounted]
@@ -167,6 +168,7 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         host_mqueue=around.host_mqueue,
         secrets=places(secret_files),
         owner=(user.uid, user.gid),
+        shm_source=_joined_shm(options, around),
     )
     stop_signal = _stop_signal(options, config, warnings)
     process = Process(
@@ -317,6 +319,14 @@ def _hostname(options: RunOptions, around: Surroundings) -> str:
     return around.container_id[:12]
 
 
+def _joined_shm(options: RunOptions, around: Surroundings) -> str:
+    """Return the /dev/shm that belongs to the IPC namespace of another container: POSIX shared memory is files."""
+    if not options.ipc.startswith("container:"):
+        return ""
+    process, mark, _ = around.namespace_path("ipc", options.ipc).rpartition("/ns/")
+    return f"{process}/root/dev/shm" if mark else ""
+
+
 def _domainname(options: RunOptions) -> str:
     """Return the NIS domain name: a name of the container's own UTS namespace only."""
     if options.domainname and options.uts != "private":
@@ -407,10 +417,11 @@ def capability_sets(options: RunOptions, unprivileged: bool) -> CapSets:
         if name in dropped and name != "CAP_ALL":
             raise UsageError(f'capability "{name}" cannot be dropped and added')
     base: set[str] = set()
+    usual = defaults.CAPABILITIES if options.default_capabilities is None else options.default_capabilities
     if options.privileged or "CAP_ALL" in added:
         base = set(caps.NAMES)
     elif "CAP_ALL" not in dropped:
-        base = set(defaults.CAPABILITIES)
+        base = set(usual)
     base |= {name for name in added if name != "CAP_ALL"}
     if not options.privileged:
         base -= set(dropped)
@@ -510,49 +521,6 @@ def _ports(options: RunOptions, exposed: tuple[PortRange, ...]) -> tuple[PortRan
         if (port.container_port + n, port.protocol) not in taken
     ]
     return options.publish + tuple(dict.fromkeys(more))
-
-
-def _files(options: RunOptions, around: Surroundings, hostname: str) -> list[tuple[str, str, bytes]]:
-    """Return the generated files as (target, name below files_dir, content)."""
-    found: list[tuple[str, str, bytes]] = []
-    if around.hosts is not None and not options.no_hosts:
-        found.append(("/etc/hosts", "hosts", _bytes(around.hosts)))
-    if around.resolv_conf is not None and (around.resolv_conf or options.network.mode != "none"):
-        # without a network there is nobody to ask: the image's file is as good as an empty one
-        found.append(("/etc/resolv.conf", "resolv.conf", _bytes(around.resolv_conf)))
-    found.append(("/etc/hostname", "hostname", _bytes(hostname + "\n")))
-    if around.localtime is not None:
-        found.append(("/etc/localtime", "localtime", around.localtime))
-    marker = b""
-    if options.privileged:
-        lines = (("engine", around.engine), ("name", around.name), ("id", around.container_id),
-                 ("image", around.image_name), ("imageid", around.image_id))  # fmt: skip
-        marker = _bytes("".join([f'{key}="{value}"\n' for key, value in lines]) + "rootless=1\n")
-    found.append(("/run/.containerenv", "containerenv", marker))
-    for directory in options.chroot_dirs:
-        inside = [(f"{directory.rstrip('/')}{target}", name, content) for target, name, content in found
-                  if target in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/run/.containerenv")]  # fmt: skip
-        found += inside
-    return found
-
-
-def _accounts(
-    options: RunOptions, around: Surroundings, user: ExecUser, cwd: str, passwd: bytes | None, group: bytes | None
-) -> list[tuple[str, str, bytes]]:
-    """Return passwd and group with the user added, where the image has these files and lacks the user."""
-    found: list[tuple[str, str, bytes]] = []
-    lines = passwd_lines(user, cwd, options.passwd_entry, options.host_users)
-    if passwd is not None and lines:
-        found.append(("/etc/passwd", "passwd", appended(passwd, lines)))
-    if group is not None and not user.group_in_file and not user.in_passwd:
-        member = user.name
-        name = member if around.default_user and not options.user else str(user.gid)
-        found.append(("/etc/group", "group", appended(group, [f"{name}:x:{user.gid}:{member}"])))
-    return found
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 _NOBODY = ExecUser(0, 0, (), "", "", False, False)

@@ -50,4 +50,8 @@ def network(options: RunOptions, publish: tuple[PortRange, ...]) -> tuple[NetCon
         for port in publish
         for forward in expand(port.host_ip, port.host_port, port.container_port, port.length, port.protocol)
     ])  # fmt: skip
-    return make_config(options.network.mode, options.network.options, forwards)
+    mode = options.network.mode
+    if mode.startswith(("container:", "ns:")):
+        # the namespace of another has its network already; ports are that one's to publish
+        mode = "none"
+    return make_config(mode, options.network.options, forwards)
