@@ -10,7 +10,7 @@ Source: Go's text/template documentation and the words and positions of its erro
 
 from __future__ import annotations
 
-from rootless.cli.govalues import FUNCTIONS, CallError, Struct, Time, kind_of, show, truth
+from rootless.cli.govalues import FUNCTIONS, CallError, Nil, Struct, Time, kind_of, show, truth
 from rootless.errors import UsageError
 from rootless.spec import moment
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Node = tuple[str, Any, int]
 
 _DIGITS = "0123456789"
-_CONTEXT = 20
 _BLOCKS = ("if", "range", "with")
 _WORDS = ("true", "false", "nil", "and", "or")
 
@@ -292,8 +291,7 @@ class Template:
         start = self._text.rfind("\n", 0, at)
         column = at if start < 0 else at - start - 1
         line = 1 + self._text.count("\n", 0, at)
-        shown = context if len(context) <= _CONTEXT else context[:_CONTEXT] + "..."
-        raise TemplateError(f'template: {self._name}:{line}:{column}: executing "{self._name}" at <{shown}>: {words}')
+        raise TemplateError(f'template: {self._name}:{line}:{column}: executing "{self._name}" at <{context}>: {words}')
 
     def _run(self, nodes: list[Node], dot: Any) -> str:
         """Write what *nodes* give; return `break` or `continue` when one of these ended it."""
@@ -327,11 +325,11 @@ class Template:
         self, head: tuple[str, ...], value: Any, pipeline: Pipeline, body: Any, otherwise: Any, dot: Any
     ) -> None:
         pairs: list[tuple[Any, Any]] = []
-        if isinstance(value, Struct) or not (value is None or isinstance(value, (dict, list, tuple))):
+        if isinstance(value, Struct) or not (value is None or isinstance(value, (dict, list, tuple, Nil))):
             self._failed(f"range can't iterate over {show(value)}", pipeline[3], _pipeline_text(pipeline))
         if isinstance(value, dict):
             pairs = [(key, value[key]) for key in sorted(value)]
-        elif value is not None:
+        elif isinstance(value, (list, tuple)):
             pairs = list(enumerate(value))
         if not pairs:
             self._run(otherwise, dot)
@@ -425,6 +423,12 @@ class Template:
                     value = None
                     continue
             elif value is None:
+                continue
+            elif isinstance(value, Nil):
+                if value.text == "<nil>":
+                    at = begin + len(shown[1:].partition(".")[0]) + 1
+                    self._failed(f"nil pointer evaluating {shown.rpartition('.')[0]}.{field}", at, shown)
+                value = None
                 continue
             elif isinstance(value, Time) and field in ("Unix", "Year"):
                 ns = moment.parse(str(value)) or 0

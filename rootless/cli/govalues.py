@@ -30,6 +30,24 @@ class Span(int):
     """Nanoseconds that print as time.Duration does."""
 
 
+class Nil:
+    """A nil map, slice or pointer: JSON's null, which prints as Go prints its type and is false and empty."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 0
+
+
+NIL_MAP, NIL_LIST, NIL_POINTER = Nil("map[]"), Nil("[]"), Nil("<nil>")
+
+
 class CallError(Exception):
     """A function refuses its arguments; *argument* is the index of the one whose type is wrong, else None."""
 
@@ -63,6 +81,8 @@ def show(value: Any) -> str:
 def _plain(value: Any) -> str:
     if value is None:
         return "<nil>"
+    if isinstance(value, Nil):
+        return value.text
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Struct):
@@ -90,8 +110,16 @@ def moment_text(ns: int | None) -> str:
 
 def to_json(value: Any) -> str:
     """Return compact JSON, with what HTML minds escaped as Go's encoder does."""
-    text = jsontext.dumps(value)
+    text = jsontext.dumps(_with_null(value))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_null(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_null(item) for item in value]
+    return None if isinstance(value, Nil) else value
 
 
 def _want_text(value: Any, at: int) -> str:
@@ -131,6 +159,8 @@ def _index(value: Any, *keys: Any) -> Any:
         if isinstance(value, dict):
             value = value.get(key)
             continue
+        if value is NIL_MAP:
+            return None
         if value is None:
             raise CallError("index of untyped nil")
         if not isinstance(value, (list, tuple, str)):
@@ -153,7 +183,9 @@ def _slice(value: Any, *bounds: Any) -> Any:
 
 
 def _length(value: Any) -> int:
-    if value is None:
+    if isinstance(value, Nil) and value is not NIL_POINTER:
+        return 0
+    if value is None or isinstance(value, Nil):
         raise CallError("len of nil pointer")
     if not isinstance(value, (list, tuple, dict, str)) or isinstance(value, Struct):
         raise CallError(f"len of type {kind_of(value)}")
@@ -161,9 +193,9 @@ def _length(value: Any) -> int:
 
 
 def _join(items: Any, mark: Any) -> str:
-    if not isinstance(items, (list, tuple)) and items is not None:
+    if not isinstance(items, (list, tuple, Nil)) and items is not None:
         raise CallError(f"wrong type for value; expected []string; got {kind_of(items)}", 0)
-    return _want_text(mark, 1).join([_plain(item) for item in items or ()])
+    return _want_text(mark, 1).join([_plain(item) for item in (() if isinstance(items, Nil) else items or ())])
 
 
 def _print(*items: Any) -> str:

@@ -128,7 +128,11 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def glob(pattern: str, text: str) -> bool:
-    """Tell whether *text* is what *pattern* with its `*` means."""
+    """Tell whether *text* is what *pattern* means; a pattern with more than `*` in it loads `fnmatch`."""
+    if "?" in pattern or "[" in pattern:
+        import fnmatch
+
+        return fnmatch.fnmatchcase(text, pattern)
     first, *rest = pattern.split("*")
     if not rest:
         return text == pattern

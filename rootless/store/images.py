@@ -175,8 +175,15 @@ def _ids(roots: Roots) -> list[str]:
 
 
 def _references(roots: Roots) -> list[tuple[str, str]]:
-    """Return (name, image id) of every reference."""
+    """Return (name, image id) of every reference: what its inode tells, or what is in it where links cannot be made."""
     found: list[tuple[str, str]] = []
+    owners = {}
+    for image_id in _ids(roots):
+        try:
+            about = os.stat(_image_path(roots, image_id))
+        except FileNotFoundError:
+            continue
+        owners[about.st_dev, about.st_ino] = image_id
     pending = [("", f"{roots.data}/{layout.REFS}")]
     while pending:
         before, directory = pending.pop()
@@ -185,9 +192,16 @@ def _references(roots: Roots) -> list[tuple[str, str]]:
             if entry.endswith("~"):
                 pending.append((before + entry[:-1], path))
                 continue
-            image = _read(path, ())
-            if image is not None:
-                found.append(((before + entry).replace("+", "/"), image.id))
+            try:
+                about = os.stat(path)
+            except FileNotFoundError:
+                continue
+            owner = owners.get((about.st_dev, about.st_ino))
+            if owner is None:
+                image = _read(path, ())
+                owner = image.id if image is not None else None
+            if owner is not None:
+                found.append(((before + entry).replace("+", "/"), owner))
     return sorted(found)
 
 

@@ -5,22 +5,28 @@ Source: podman-images(1) of podman 4.3
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+import time
 
 from rootless.cli import output
 from rootless.cli.parser import Command, Parsed, parse
+from rootless.engine.filters import glob, labels_match, until
 from rootless.engine.images import digests, image_users, repository, tags
 from rootless.errors import ReferenceInvalid, UsageError
-from rootless.plan.options import GlobalOptions
+from rootless.spec import moment
+from rootless.spec.record import record
 from rootless.spec.reference import candidates
 from rootless.store.images import ImageRecord, list_images
 from rootless.store.layout import find_roots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from rootless.plan.options import GlobalOptions
+    from rootless.store.layout import Roots
 
 COMMAND = Command(
     name="images",
@@ -54,37 +60,47 @@ COLUMNS = (("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size"))
 DIGEST = ("DIGEST", "Digest")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
-    """One line: an image under one of its names."""
+    """One line: an image under one of its names. *created* in nanoseconds since 1970."""
 
     image: ImageRecord
     repository: str
     tag: str
     digest: str
-    created: datetime
+    created: int
 
-    def fields(self, now: datetime, trunc: bool, containers: int) -> dict[str, Any]:
-        """Return what a template may name."""
-        image = self.image
-        since = output.human_duration((now - self.created).total_seconds()) + " ago"
+    def short(self, now: int, trunc: bool) -> dict[str, Any]:
+        """Return the fields of the table."""
         return {
             "Repository": self.repository,
             "Tag": self.tag,
             "Digest": self.digest,
-            "ID": image.id[:12] if trunc else f"sha256:{image.id}",
+            "ID": self.image.id[:12] if trunc else f"sha256:{self.image.id}",
+            "CreatedSince": output.human_duration((now - self.created) / moment.SECOND_NS) + " ago",
+            "Size": output.human_size(self.image.size_bytes),
+        }
+
+    def fields(self, now: int, trunc: bool, containers: int) -> dict[str, Any]:
+        """Return what a template may name."""
+        image = self.image
+        found = self.short(now, trunc)
+        at = output.local_time(self.created)
+        return found | {
             "Id": image.id,
-            "CreatedSince": since,
-            "Created": since,
-            "CreatedAt": self.created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
-            "CreatedTime": self.created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
-            "Size": output.human_size(image.size_bytes),
-            "VirtualSize": output.human_size(image.size_bytes),
+            "Created": found["CreatedSince"],
+            "CreatedAt": at,
+            "CreatedTime": at,
+            "VirtualSize": found["Size"],
             "Labels": labels(image),
             "Names": list(tags(image)),
             "RepoTags": list(tags(image)),
             "RepoDigests": list(digests(image)),
             "Containers": containers,
+            "ParentId": "",
+            "History": "",
+            "Dangling": not tags(image),
+            "ReadOnly": False,
         }
 
 
@@ -99,23 +115,24 @@ def main(argv: list[str], options: GlobalOptions) -> int:
         raise UsageError(f'"{key}" is not a valid field for sorting. Choose from: {", ".join(SORTS)}')
     if parsed.flag("quiet") and parsed.given("format"):
         raise UsageError("quiet and format are mutually exclusive")
-    found = [image for image in list_images(roots) if selected(image, parsed)]
+    found = [image for image in list_images(roots) if selected(roots, image, parsed)]
     rows = sorted_rows([row for image in found for row in rows_of(image)], key)
     trunc = not parsed.flag("no-trunc")
     if parsed.flag("quiet"):
         ids = dict.fromkeys(row.image.id for row in rows)
         sys.stdout.write("".join([f"{i[:12] if trunc else 'sha256:' + i}\n" for i in ids]))
         return 0
-    now = datetime.now(UTC)
-    users = image_users(roots)
+    now, format = time.time_ns(), parsed.text("format")
+    users = image_users(roots) if format else None
     output.listing(
-        [row.fields(now, trunc, len(users(row.image))) for row in rows],
+        [row.fields(now, trunc, len(users(row.image))) if users else row.short(now, trunc) for row in rows],
         (*NAME_COLUMNS, *((DIGEST,) if parsed.flag("digests") else ()), *COLUMNS),
-        format=parsed.text("format"),
+        format=format,
         name="images",
         headings=HEADINGS,
         noheading=parsed.flag("noheading"),
-        json_rows=[document(row.image, len(users(row.image))) for row in first_of_each(rows)],
+        json_rows=[document(row.image, len(users(row.image))) for row in first_of_each(rows)] if users else (),
+        kind="images.imageReporter",
     )
     return 0
 
@@ -138,7 +155,7 @@ def rows_of(image: ImageRecord) -> Iterator[Row]:
 def sorted_rows(rows: list[Row], key: str) -> list[Row]:
     """Order rows as --sort says: names ascending, newest and largest first."""
     by: dict[str, Callable[[Row], Any]] = {
-        "created": lambda row: -row.created.timestamp(),
+        "created": lambda row: -row.created,
         "id": lambda row: row.image.id,
         "repository": lambda row: (row.repository, row.tag),
         "size": lambda row: -row.image.size_bytes,
@@ -147,15 +164,9 @@ def sorted_rows(rows: list[Row], key: str) -> list[Row]:
     return sorted(rows, key=by[key])
 
 
-def created_of(image: ImageRecord) -> datetime:
-    """Return when the image was made; the epoch when it does not say."""
-    text = image.created
-    try:
-        head, _, rest = text.partition(".")
-        zone = rest.lstrip("0123456789") if rest else ""
-        return datetime.fromisoformat((head + zone).replace("Z", "+00:00")).astimezone(UTC)
-    except ValueError:
-        return datetime.fromtimestamp(0, UTC)
+def created_of(image: ImageRecord) -> int:
+    """Return when the image was made, in nanoseconds since 1970; 0 when it does not say."""
+    return moment.parse(image.created) or 0
 
 
 def labels(image: ImageRecord) -> dict[str, str]:
@@ -181,12 +192,12 @@ def document(image: ImageRecord, containers: int) -> dict[str, Any]:
         "Names": list(tags(image)),
         "Digest": image.digest,
         "History": list(tags(image)),
-        "Created": int(created.timestamp()),
-        "CreatedAt": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "Created": created // moment.SECOND_NS,
+        "CreatedAt": moment.rfc3339(created),
     }
 
 
-def selected(image: ImageRecord, parsed: Parsed) -> bool:
+def selected(roots: Roots, image: ImageRecord, parsed: Parsed) -> bool:
     """Tell whether the argument and all of --filter let *image* through.
 
     Raises: UsageError for a filter that does not exist
@@ -196,13 +207,13 @@ def selected(image: ImageRecord, parsed: Parsed) -> bool:
     for text in parsed.many("filter"):
         key, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f'invalid image filter "{text}": must be in the format "filter=value"')
-        if not passes(image, key, value):
+            raise UsageError(f'invalid image filter "{text}": must be in the format "filter=value or filter!=value"')
+        if not passes(roots, image, key, value):
             return False
     return True
 
 
-def passes(image: ImageRecord, key: str, value: str) -> bool:
+def passes(roots: Roots, image: ImageRecord, key: str, value: str) -> bool:
     """Tell whether one filter lets *image* through.
 
     Raises: UsageError
@@ -214,10 +225,19 @@ def passes(image: ImageRecord, key: str, value: str) -> bool:
     if key == "id":
         return image.id.startswith(value.removeprefix("sha256:"))
     if key == "label":
-        name, equals, wanted = value.partition("=")
-        have = labels(image)
-        return name in have and (not equals or have[name] == wanted)
-    raise UsageError(f'unsupported image filter "{key}"', hint="use dangling, id, label or reference")
+        return labels_match(labels(image), value)
+    if key == "until":
+        return created_of(image) < until(value)
+    if key in ("before", "since"):
+        from rootless.engine.images import find
+
+        limit = created_of(find(roots, value))
+        return created_of(image) < limit if key == "before" else created_of(image) > limit
+    if key == "readonly":
+        return value.lower() in ("false", "0", "f")
+    raise UsageError(
+        f'unsupported image filter "{key}"', hint="use before, dangling, id, label, readonly, reference, since or until"
+    )
 
 
 def matches(image: ImageRecord, text: str) -> bool:
@@ -226,7 +246,7 @@ def matches(image: ImageRecord, text: str) -> bool:
         return True
     names = [*image.names, *(repository(name) for name in image.names)]
     short = [name.rpartition("/")[2] for name in names]
-    if any(fnmatch.fnmatchcase(name, text) for name in (*names, *short)):
+    if any([glob(text, name) for name in (*names, *short)]):
         return True
     try:
         wanted = {str(c) for c in candidates(text)}

@@ -32,6 +32,7 @@ _KINDS = {
 }  # fmt: skip
 _TIMES = ("Created", "StartedAt", "FinishedAt", "CheckpointedAt", "RestoredAt", "CreatedAt")
 _SPANS = ("StartPeriod", "Interval", "Timeout")
+_LISTS = ("Log", "VolumesFrom", "OnBuild", "Links", "CgroupConf", "RepoTags", "RepoDigests")
 _SPELLINGS = ((".Src", ".Source"), (".Dst", ".Destination"), (".ImageID", ".Image"))
 
 COMMAND = Command(
@@ -83,7 +84,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
             missing.append(_words(name, kind))
         else:
             found.append(document)
-    _print(found, parsed.text("format", "json"), sized=parsed.flag("size"))
+    _print(found, parsed.text("format", "json"))
     sys.stdout.flush()
     if missing:
         from rootless.cli.main import report
@@ -121,7 +122,7 @@ def _enter(roots: Roots) -> None:
 _entered: list[bool] = []
 
 
-def _print(found: list[dict[str, Any]], format: str, *, sized: bool) -> None:
+def _print(found: list[dict[str, Any]], format: str) -> None:
     if not format or output.is_json(format):
         sys.stdout.write(output.to_json(found, indent=5) + "\n")
         return
@@ -130,12 +131,10 @@ def _print(found: list[dict[str, Any]], format: str, *, sized: bool) -> None:
     for old, new in _SPELLINGS:
         format = format.replace(old, new) if old + new[len(old) :] not in format else format
     rows = [structs(document) for document in found]
-    if not sized:
-        for row in rows:
-            if "HostConfig" in row:
-                row |= {"SizeRw": None, "SizeRootFs": None}
     for row in rows:
         row["ID"] = row.get("Id")
+        if "HostConfig" in row:
+            _complete(row)
     try:
         output.listing(rows, (), format=format, name="inspect", noheading=True, kind=_KINDS[""])
     except TemplateError as error:
@@ -144,13 +143,28 @@ def _print(found: list[dict[str, Any]], format: str, *, sized: bool) -> None:
         raise
 
 
+def _complete(row: dict[str, Any]) -> None:
+    """Add the fields of a container that the JSON leaves out when they are empty, but a template may name."""
+    from rootless.cli.govalues import NIL_LIST, NIL_MAP, NIL_POINTER
+
+    empty: dict[str, dict[str, Any]] = {
+        "": {"SizeRw": NIL_POINTER, "SizeRootFs": NIL_POINTER},
+        "State": {"ConmonPid": 0, "CgroupPath": ""},
+        "NetworkSettings": {"Networks": NIL_MAP},
+        "Config": {"Healthcheck": NIL_POINTER, "CreateCommand": NIL_LIST, "Secrets": NIL_LIST},
+    }
+    for key, fields in empty.items():
+        for name, value in fields.items():
+            (row[key] if key else row).setdefault(name, value)
+
+
 def structs(value: Any, key: str = "") -> Any:
     """Mark all dicts with Go's kind of keys as structs, so that a field which they lack is an error.
 
     A dict whose keys are data (labels, ports, annotations) is a map: a missing key is empty.
     """
     from rootless.cli.gotemplate import struct
-    from rootless.cli.govalues import Span, Time
+    from rootless.cli.govalues import NIL_LIST, NIL_MAP, NIL_POINTER, Span, Time
 
     if isinstance(value, dict):
         inner = {name: structs(item, name) for name, item in value.items()}
@@ -159,7 +173,7 @@ def structs(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [structs(item, key) for item in value]
     if value is None:
-        return {} if key in ("Labels", "Annotations") else [] if key in ("Log", "VolumesFrom") else None
+        return NIL_MAP if key in ("Labels", "Annotations", "Volumes") else NIL_LIST if key in _LISTS else NIL_POINTER
     if key in _TIMES and isinstance(value, str):
         return Time(value)
     return Span(value) if key in _SPANS and isinstance(value, int) and value > 1000 else value
