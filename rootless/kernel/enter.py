@@ -99,6 +99,23 @@ def enter(run_root: str, mode: UsernsMode, environ: Mapping[str, str]) -> Identi
     return Entering(run_root, mode, environ).finish()
 
 
+def nested_namespace(uids: str, gids: str) -> Fd:
+    """Return a user namespace below ours with these maps ("inside outside size" triples in one line); nobody is in it.
+
+    Raises: KernelError
+    """
+    sock, theirs = socketpair()
+    with sock:
+        with theirs:
+            pid = spawn([ENTER, "3", "direct", uids, gids], fds={3: theirs})
+        data, fds = recv_fds(sock, 256, 1)
+        wait_pid(pid)
+    if data == b"ok" and fds:
+        return fds[0]
+    step, _, number = data.decode("ascii", "replace").partition(" ")
+    raise KernelError(step or "enter", int(number) if number.isdigit() else 0)
+
+
 def _find_live(run_root: str, plan: IdMapPlan) -> Fd | None:
     """Return the user namespace of a live supervisor of ours with the same map."""
     try:

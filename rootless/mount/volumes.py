@@ -14,17 +14,20 @@ import fcntl
 import posix
 import stat
 
-from rootless.errors import KernelError, RootlessError, StoreError
+from rootless.errors import KernelError, NotFound, RootlessError, StoreError, UsageError
 from rootless.kernel.fds import Fd, open_fd
 from rootless.kernel.paths import open_in_root
+from rootless.plan.containermounts import VolumeUse
 from rootless.store import copytree, merged, trees
 from rootless.store import volumes as store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
-    from rootless.plan.containermounts import BindUse, VolumeUse
+    from rootless.plan.containermounts import BindUse
+    from rootless.plan.options import VolumeRequest
     from rootless.store.layout import Roots
 
 EXIT_CHOWN = 126
@@ -58,20 +61,23 @@ def prepare(
     root: Fd,
     owner: tuple[int, int],
     container_id: str,
+    holds: list[Fd] | None = None,
 ) -> tuple[str, ...]:
     """Make and fill the volumes of a container, and change owners where U asks for it.
 
     Shape:  *root* is the container's mounted root file system, *owner* the ids of the container's process in our
-            user namespace. Returns the names of the anonymous volumes that were made
+            user namespace. Returns the names of the anonymous volumes that were made; *holds* gets the locks that
+            keep volumes from being removed, to be held as long as the container runs
     Blocks: for the disk, and while another container fills the same volume
     Raises: StoreError, RootlessError; the anonymous volumes made here are gone then
     """
     made: list[str] = []
     try:
         for volume in volumes:
-            is_new = store.make_volume(roots, volume.name, anonymous=volume.anonymous, container_id=container_id)
-            if is_new and volume.anonymous:
+            if _made(roots, volume, container_id, holds) and volume.anonymous:
                 made.append(volume.name)
+            if _has_mount(roots, volume.name):
+                continue  # what is mounted there is made, filled and owned when it is mounted (drivervolumes.py)
             _fill(roots, volume, root, owner)
             if volume.chown:
                 chown_tree(volume.path, owner)
@@ -82,6 +88,60 @@ def prepare(
         remove_all(roots, tuple(made))
         raise
     return tuple(made)
+
+
+def _made(roots: Roots, volume: VolumeUse, container_id: str, holds: list[Fd] | None) -> bool:
+    """Make the volume unless it is there, and hold it; say whether it was made."""
+    options = None
+    if volume.driver_options:
+        from rootless.plan import volumeoptions
+
+        try:
+            options = volumeoptions.check(volume.driver_options)
+        except UsageError as error:
+            raise UsageError(f'creating named volume "{volume.name}": {error.message}', hint=error.hint) from None
+    while True:
+        is_new = store.make_volume(roots, volume.name, anonymous=volume.anonymous, container_id=container_id,
+                                   options=options)  # fmt: skip
+        if holds is None:
+            return is_new
+        try:
+            lock = store.hold(roots, volume.name)
+        except NotFound:
+            continue  # somebody removed it between the two
+        if lock is not None:
+            holds.append(lock)
+        return is_new
+
+
+def make_empty(
+    roots: Roots,
+    container_id: str,
+    mounts: list[dict[str, Any]],
+    anonymous: dict[str, str],
+    requests: tuple[VolumeRequest, ...],
+) -> None:
+    """Make the volumes of a container that is not started yet; outside our user namespace too.
+
+    Shape:  *mounts* are documents of plan/recorded.py, *anonymous* the names of the anonymous ones by target
+    Raises: RootlessError
+    """
+    options = {request.target: request.driver_options for request in requests}
+    for mount in mounts:
+        if mount["Type"] == "volume":
+            target = mount["Destination"]
+            use = VolumeUse(mount["Name"], mount["Source"], target, target in anonymous,
+                            driver_options=options.get(target, ()))  # fmt: skip
+            _made(roots, use, container_id, None)
+
+
+def _has_mount(roots: Roots, name: str) -> bool:
+    record = store.read_volume(roots, name)
+    if not record.get("options"):
+        return False
+    from rootless.mount.drivervolumes import needs_mount
+
+    return needs_mount(record)
 
 
 def remove_all(roots: Roots, names: tuple[str, ...]) -> None:
@@ -95,13 +155,16 @@ def _fill(roots: Roots, volume: VolumeUse, root: Fd, owner: tuple[int, int]) -> 
     if not store.read_volume(roots, volume.name).get("fresh"):
         return
     try:
-        with open_fd(f"{store.volumes_dir(roots)}/{volume.name}", _DIRECTORY) as lock:
-            _lock(lock)
+        # Not the lock on the volume itself, which every container holds that has it.
+        with open_fd(volume.path, _DIRECTORY) as content:
+            _lock(content)
             record = store.read_volume(roots, volume.name)
             if not record.get("fresh"):
                 return
-            with open_fd(volume.path, _DIRECTORY) as content:
-                _copy_up(content, volume, root, owner)
+            _copy_up(content, volume, root, owner)
+            options = record.get("options") or {}
+            if "UID" in options or "GID" in options:
+                posix.fchown(content.fileno(), int(options.get("UID", -1)), int(options.get("GID", -1)))
             store.write_volume(roots, volume.name, {**record, "fresh": False})
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else None

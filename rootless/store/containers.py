@@ -352,6 +352,10 @@ def discard_run_dir(roots: Roots, cid: str) -> None:
 
 def now() -> str:
     """Return the time as RFC 3339 with nanoseconds, in UTC."""
-    ns = time.time_ns()
+    return rfc3339(time.time_ns())
+
+
+def rfc3339(ns: int) -> str:
+    """Return a time in nanoseconds since 1970 as RFC 3339 in UTC."""
     t = time.gmtime(ns // 1_000_000_000)
     return f"{t[0]:04}-{t[1]:02}-{t[2]:02}T{t[3]:02}:{t[4]:02}:{t[5]:02}.{ns % 1_000_000_000:09}Z"

@@ -1,9 +1,12 @@
 """Named and anonymous volumes on disk.
 
 Shape:
-    DATA/volumes/NAME/volume.json   created (seconds), anonymous, container (who made it), labels, fresh
+    DATA/volumes/NAME/volume.json   created (seconds), created_at (RFC 3339), anonymous, container (who made it),
+                                    labels, options (of the driver `local`), fresh
     DATA/volumes/NAME/_data/        what is mounted
     A volume is *fresh* until the first container has filled it (mount/volumes.py).
+    flock on DATA/volumes/NAME: exclusive while it is removed, shared by every container that runs with it;
+    on its _data: exclusive while it is filled.
 
 It is made in staging and renamed, so that two commands that name it at once share one; it is deleted by a rename into
 staging, so that a crash leaves a leftover that gc.sweep_leftovers finds, and no half volume.
@@ -12,13 +15,14 @@ staging, so that a crash leaves a leftover that gc.sweep_leftovers finds, and no
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import time
 
-from rootless.errors import NotFound
+from rootless.errors import KernelError, NotFound, StoreError
 from rootless.kernel import fs
-from rootless.kernel.fds import open_fd
-from rootless.store import atomic, layers, layout, trees
+from rootless.kernel.fds import Fd, open_fd
+from rootless.store import atomic, containers, layers, layout, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ def make_volume(
     anonymous: bool = False,
     container_id: str = "",
     labels: tuple[tuple[str, str], ...] = (),
+    options: dict[str, str] | None = None,
 ) -> bool:
     """Make the volume *name* unless it is there; say whether it was made.
 
@@ -53,12 +58,15 @@ def make_volume(
     place = f"{volumes_dir(roots)}/{name}"
     if os.path.isdir(f"{place}/{CONTENT}"):
         return False
+    ns = time.time_ns()
     record: dict[str, Any] = {
         "name": name,
-        "created": time.time(),
+        "created": ns / 1e9,
+        "created_at": containers.rfc3339(ns),
         "anonymous": anonymous,
         "container": container_id,
         "labels": dict(labels),
+        "options": options or {},
         "fresh": True,
     }
     with layers.open_staging(roots) as staging:
@@ -94,6 +102,36 @@ def remove_volume(roots: Roots, name: str) -> bool:
             raise atomic.cannot("remove volume", place, error) from error
         trees.remove_tree(f"{trash.path}/v")
     return True
+
+
+def hold(roots: Roots, name: str, *, exclusive: bool = False) -> Fd | None:
+    """Return the volume's directory with its lock held; None when *exclusive* and somebody else holds it.
+
+    Blocks: for a shared lock, while the volume is filled or removed
+    Raises: NotFound; StoreError
+    """
+    place = f"{volumes_dir(roots)}/{name}"
+    kind = fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH
+    while True:
+        try:
+            directory = open_fd(place, _DIRECTORY)
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                raise NotFound("volume", name) from None
+            raise StoreError(f"volume {name}: {error.message}") from error
+        try:
+            fcntl.flock(directory.fileno(), kind)
+            same = os.path.samestat(os.fstat(directory.fileno()), os.stat(place))
+        except FileNotFoundError:
+            same = False
+        except BlockingIOError:
+            directory.close()
+            return None
+        except OSError:
+            return directory  # no locks on this file system: records alone tell who uses it
+        if same:
+            return directory
+        directory.close()  # it was removed, and perhaps made again, while we waited
 
 
 def list_volumes(roots: Roots) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import os
 
 from rootless.errors import RootlessError, StoreError, UsageError
 from rootless.plan import saved
-from rootless.plan.translate import outline
+from rootless.plan.translate import outline, volume_targets
 from rootless.store import containers, images
 from rootless.supervise.names import random_name
 
@@ -69,6 +69,38 @@ def _other_platform(options: RunOptions, image: ImageRecord) -> bool:
     return bool((arch and image.config.get("architecture") != arch) or (system and image.config.get("os") != system))
 
 
+def planned_mounts(
+    options: RunOptions, image: ImageRecord | None, roots: Roots, anonymous: dict[str, str]
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return the names of the anonymous volumes by target, new ones where *anonymous* has none, and all mounts."""
+    targets = volume_targets(image.config) if image else ()
+    if not targets and not options.volumes:
+        return {}, []
+    from rootless.plan import recorded
+
+    names = {target: anonymous.get(target) or containers.new_id()
+             for target in recorded.anonymous_targets(options, targets)}  # fmt: skip
+    return names, list(recorded.mounts(options, targets, f"{roots.data}/volumes", names))
+
+
+def settled(options: RunOptions, roots: Roots) -> tuple[RunOptions, tuple[str, ...]]:
+    """Return *options* with what other containers and patterns of paths give, and warnings. Raises: RootlessError"""
+    if not options.volumes_from and not any([request.kind == "glob" for request in options.volumes]):
+        return options, ()
+    from rootless.supervise import inherit
+
+    return inherit.settled(options, roots)
+
+
+def _make_volumes(roots: Roots, container: containers.Container, options: RunOptions) -> None:
+    """Make the volumes of a container that is not started; they are filled at its start."""
+    if not [d for d in container.data["mounted"] if d["Type"] == "volume"]:
+        return
+    from rootless.mount.volumes import make_empty
+
+    make_empty(roots, container.id, container.data["mounted"], container.data["anonymous"], options.volumes)
+
+
 def check_rootfs(options: RunOptions) -> None:
     """Raises: RootlessError - the directory of --rootfs is none"""
     if not os.path.isdir(options.image):
@@ -90,6 +122,7 @@ def new_record(
 ) -> dict[str, Any]:
     """Return the record of a container that nobody has started."""
     known = outline(options, image.config if image else {}, cid)
+    anonymous, mounted = planned_mounts(options, image, roots, {})
     return {
         "format": containers.FORMAT,
         "id": cid,
@@ -100,8 +133,8 @@ def new_record(
         "machine": containers.machine_id(),
         "boot": containers.boot_id(),
         "auto_remove": options.remove,
-        "anonymous": {},
-        "anonymous_volumes": [],
+        "anonymous": anonymous,
+        "anonymous_volumes": list(anonymous.values()),
         "driver": options.storage_driver or driver,
         "driver_reason": "",
         "args": list(known.args),
@@ -119,7 +152,8 @@ def new_record(
         "network": {"mode": options.network.mode},
         "ports": [[p.host_ip, p.host_port + at, p.container_port + at, p.protocol]
                   for p in options.publish for at in range(p.length)],
-        "mounts": [],
+        "mounts": [[d.get("Name", ""), d["Source"], d["Destination"]] for d in mounted if d["Type"] != "image"],
+        "mounted": mounted,
         "log": log_of(cid, name, options, image, roots),
         "restart_count": 0,
         "options": saved.encode(options),
@@ -161,9 +195,13 @@ def create(
     else:
         image = find_image(options, roots, pull, warn)
     cid = containers.new_id()
+    options, warnings = settled(options, roots)
+    for text in warnings:
+        warn(text)
     container = containers.Container(cid, options.name or free_name(roots), {})
     container.data.update(new_record(cid, container.name, options, image, roots, driver))
     containers.create(roots, container)
+    _make_volumes(roots, container, options)
     if options.cidfile:
         with open(options.cidfile, "w") as file:
             file.write(cid)

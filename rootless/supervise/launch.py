@@ -94,7 +94,8 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
         for fd in (*stdio, *ends):
             inner.push(fd.close)
         slots, names = [rootfs.fd], ["root"]
-        prepared = request.prepared + (_opened_binds(request.spec) if request.nested else ())
+        # Of two for one destination the later counts: what was made on purpose.
+        prepared = (_opened_binds(request.spec) if request.nested else ()) + request.prepared
         for destination, fd in prepared:
             inner.push(fd.close)
             slots.append(fd)

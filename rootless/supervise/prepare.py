@@ -194,6 +194,7 @@ def _around(basis: Basis, run_dir: str, net: NetConfig, rootfs: RootfsMount) -> 
         host_path=os.path.realpath,
         host_mqueue=os.path.isdir("/dev/mqueue"),
         settle=lambda path: os.fsdecode(settle_in_root(rootfs.fd, os.fsencode(path))),
+        read_secret=lambda text: _read_secret(roots, text),
         image_name=image.names[0] if image and image.names else "",
         image_id=image.id if image else "",
         host_name=posix.uname().nodename,
@@ -233,15 +234,23 @@ def _host_devices() -> tuple[str, ...]:
     return device_nodes(usable=True)
 
 
-def prepared_volumes(basis: Basis, p: Prepared, owner: tuple[int, int]) -> tuple[str, ...]:
-    """Make what -v, --mount and the image's VOLUMEs ask for; return the names of new anonymous volumes."""
+def prepared_volumes(basis: Basis, p: Prepared, owner: tuple[int, int], undo: Undo) -> tuple[str, ...]:
+    """Make what -v, --mount and the image's VOLUMEs ask for; return the names of new anonymous volumes.
+
+    Owner: *undo* lets volumes go, which cannot be removed until then
+    """
     t = p.translation
     if not t.volumes and not t.binds:
         return ()
     from rootless.mount import volumes
 
     volumes.check_binds(t.binds)
-    return volumes.prepare(basis.roots, t.volumes, t.binds, p.rootfs.fd, owner, basis.cid)
+    holds: list[Fd] = []
+    try:
+        return volumes.prepare(basis.roots, t.volumes, t.binds, p.rootfs.fd, owner, basis.cid, holds)
+    finally:
+        for lock in holds:
+            undo.push(lock.close)
 
 
 def remove_volumes(roots: Roots, names: tuple[str, ...]) -> None:
@@ -251,13 +260,33 @@ def remove_volumes(roots: Roots, names: tuple[str, ...]) -> None:
         remove_all(roots, names)
 
 
-def prepared_mounts(p: Prepared) -> tuple[tuple[str, Fd], ...]:
-    spec = p.translation.spec
-    if not any(["tmpcopyup" in mount.options for mount in spec.mounts]):
-        return ()
-    from rootless.supervise.tmpfs import prepared_tmpfs
+def prepared_mounts(basis: Basis, p: Prepared, owner: tuple[int, int], undo: Undo) -> tuple[tuple[str, Fd], ...]:
+    """Return the mounts that are made outside, by destination; *undo* ends what serves them."""
+    t = p.translation
+    found: tuple[tuple[str, Fd], ...] = ()
+    if any(["tmpcopyup" in mount.options for mount in t.spec.mounts]):
+        from rootless.supervise.tmpfs import prepared_tmpfs
 
-    return prepared_tmpfs(spec, p.rootfs.fd)
+        found = prepared_tmpfs(t.spec, p.rootfs.fd)
+    if not t.specials and not t.secret_files and not t.volumes:
+        return found
+    from rootless.mount.volumemounts import is_needed, open_mounts
+
+    if not is_needed(t, basis.roots):
+        return found
+    from rootless.mount.specials import Around
+
+    plan, scratch = basis.identity.plan, containers.data_dir(basis.roots, basis.cid)
+    around = Around(basis.roots, scratch, containers.run_dir(basis.roots, basis.cid),
+                    basis.options.storage_driver or basis.driver or "auto", owner,
+                    plan.inner_uids, plan.inner_gids)  # fmt: skip
+    return found + open_mounts(t, around, p.rootfs.fd, undo)
+
+
+def _read_secret(roots: Roots, name: str) -> tuple[str, bytes]:
+    from rootless.store.secrets import read_value
+
+    return read_value(roots, name)
 
 
 RESOLVED_CONF = "/run/systemd/resolve/resolv.conf"

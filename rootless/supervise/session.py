@@ -112,6 +112,9 @@ def run(options: RunOptions, roots: Roots, driver: str, caller: Caller, early: E
     with Undo() as undo:
         undo.push(data_lock.close)
         cid = containers.new_id()
+        options, notes = creation.settled(options, roots)
+        for text in notes:
+            caller.warn(text)
         name = options.name or creation.free_name(roots)
         basis = Basis(cid, name, options, image, roots, driver, identity, caller, {})
         return _live(_begin(basis, link, undo), early)
@@ -232,7 +235,7 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
         inner_uids.lookup(t.user.uid) if inner_uids else t.user.uid,
         inner_gids.lookup(t.user.gid) if inner_gids else t.user.gid,
     )
-    new_volumes = prepared_volumes(basis, p, (owner[0] or 0, owner[1] or 0))
+    new_volumes = prepared_volumes(basis, p, (owner[0] or 0, owner[1] or 0), undo)
     with Undo() as first:
         first.push(lambda: remove_volumes(basis.roots, new_volumes))
         _record(life, p, new_volumes, first)
@@ -240,13 +243,13 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
         life.seccomp = program_for(t.seccomp or "default", frozenset(bounding), basis.roots.run)
         gids = inner_gids or plan.outer_gids
         request = LaunchRequest(
-            cid=basis.cid, spec=t.spec, run_dir=containers.run_dir(basis.roots, basis.cid), seccomp=life.seccomp,
+            cid=basis.cid, spec=t.launch_spec, run_dir=containers.run_dir(basis.roots, basis.cid), seccomp=life.seccomp,
             interactive=options.interactive, tty=options.tty,
             sig_proxy=options.sig_proxy and "stdout" in life.attached, reaper=t.reaper,
             cwd_make=t.cwd_make, setgroups=plan.setgroups, tty_gid=gids.lookup(5) is not None,
             nested=inner_uids is not None, owner=owner[0], timeout_seconds=options.timeout,
             sysctls=tuple([key for key, _ in options.sysctls]),
-            prepared=prepared_mounts(p), preserve_fds=options.preserve_fds,
+            prepared=prepared_mounts(basis, p, (owner[0] or 0, owner[1] or 0), undo), preserve_fds=options.preserve_fds,
             attached=life.attached, link=life.link, log=_open_log(life), hold=life.hold,
         )  # fmt: skip
         basis.caller.trace("prepare")
@@ -292,6 +295,7 @@ def _known(life: Life, p: Prepared, new_volumes: tuple[str, ...]) -> dict[str, A
         "boot": containers.boot_id(),
         "anonymous": life.basis.volumes,
         "anonymous_volumes": [v.name for v in t.volumes if v.anonymous],
+        "mounted": creation.planned_mounts(life.options, life.basis.image, life.roots, life.basis.volumes)[1],
         "driver": p.rootfs.driver,
         "driver_reason": p.rootfs.reason,
         "args": list(process.args) if process else [],
