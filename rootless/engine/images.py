@@ -8,7 +8,7 @@ from __future__ import annotations
 from rootless.errors import ImageError, InUse, NotFound, ReferenceInvalid, RootlessError
 from rootless.spec.record import record
 from rootless.spec.reference import ImageReference, parse_reference
-from rootless.store import images, overview
+from rootless.store import events, images, overview
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def tag(roots: Roots, text: str, name: str) -> None:
 
     Raises: NotFound, ReferenceInvalid
     """
-    images.tag(roots, find(roots, text).id, str(local_name(name)))
+    image = find(roots, text)
+    images.tag(roots, image.id, str(local_name(name)))
+    events.emit(roots, "image", "tag", id=image.id, name=name)
 
 
 def local_name(text: str) -> ImageReference:
@@ -143,6 +145,7 @@ def _remove_one(roots: Roots, text: str, image: ImageRecord, users: Sequence[str
     asked = _matching(image, text)
     if asked is not None and len(named) > 1 and asked in named:
         images.untag(roots, asked)
+        events.emit(roots, "image", "untag", id=image.id, name=asked)
         yield Untagged(asked)
         return
     if users:
@@ -155,7 +158,9 @@ def _remove_one(roots: Roots, text: str, image: ImageRecord, users: Sequence[str
         )
     if not images.remove(roots, image.id):
         raise NotFound("image", text)
+    events.emit(roots, "image", "remove", id=image.id, name=named[0] if named else image.id)
     for name in named or digests(image):
+        events.emit(roots, "image", "untag", id=image.id, name=name)
         yield Untagged(name)
     yield Deleted(image.id)
 

@@ -46,6 +46,7 @@ from rootless.spec.manifest import Index, Manifest, parse_manifest, select
 from rootless.spec.platform import Platform
 from rootless.spec.reference import ImageReference, parse_reference
 from rootless.store import blobs, gc, images, layers
+from rootless.store.events import emit
 from rootless.store.images import ImageRecord
 from rootless.store.layout import Roots
 from rootless.unpack.pipeline import LayerPlan, LayerSink, Unpack, open_unpack
@@ -121,7 +122,9 @@ async def _pull(
         if local is not None and str(found.digest) == local.digest:
             await events.send(Pulled(local.id, str(reference), fresh=False))
             return local
-        return await _store(roots, source, found, events, workers)
+        stored = await _store(roots, source, found, events, workers)
+        emit(roots, "image", "pull", id=stored.id, name=text)
+        return stored
 
 
 async def resolve(source: ImageSource, reference: ImageReference, platform: Platform) -> Resolved:
