@@ -150,7 +150,7 @@ RUN_FLAGS: tuple[Row, ...] = (
     ("unsetenv-all", "", "bool", "", "", "Leave out all variables of the defaults and the image", ""),
     ("user", "u", "string", "", "", "User of the process (NAME|UID[:GROUP|GID])", ""),
     ("userns", "", "string", "", "",
-     "User namespace ('', host, keep-id[:uid=,gid=], nomap, single, container:NAME, ns:PATH)", ""),
+     "User namespace ('', host, keep-id[:uid=,gid=], nomap, single, container:NAME)", ""),
     ("uts", "", "string", "", "", "UTS namespace to use (private|host|container:NAME|ns:PATH)", ""),
     ("variant", "", "string", "VARIANT", "", "Choose the image for this variant of the architecture", ""),
     ("volume", "v", "array", "", "", "Mount a directory or volume ([SOURCE:]TARGET[:OPTIONS])", ""),

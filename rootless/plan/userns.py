@@ -1,13 +1,14 @@
 """Decide which ids a user namespace gets: `--userns` and what is known about the caller -> IdMapPlan.
 
 There are at most two namespaces. The *outer* one is shared by everything that a user runs: root
-inside is the user outside, and the subordinate ids follow from 1. `keep-id` and `nomap` put the
-container into a second, *inner* one whose ids are a rearrangement of the outer's.
+inside is the user outside, and the subordinate ids follow from 1. `keep-id`, `nomap` and maps of the
+caller's own put the container into a second, *inner* one whose ids are a rearrangement of the outer's.
 
     host, ''    outer   0 -> user, 1.. -> subordinate ids                  inner  none
     keep-id     outer   the same                                           inner  user -> 0, the others in order
     nomap       outer   the same                                           inner  0.. -> 1.., the user nowhere
     single      outer   0 -> user and nothing else                         inner  none
+    maps        outer   as host                                            inner  --uidmap, --gidmap, --subuidname
 
 Without ranges or without newuidmap the outer map is the single one, whatever was asked. Root (of a
 container that we run in, or of the machine) needs neither: it writes the map that its namespace has.
@@ -30,11 +31,19 @@ RANGE_SIZE = 65536
 
 @record
 class UsernsMode:
-    """A parsed `--userns`: *kind* is host, keep-id, nomap or single; ids only with keep-id."""
+    """A parsed `--userns`: *kind* is host, keep-id, nomap, single or maps; ids only with keep-id.
+
+    Shape: with maps, *uids* and *gids* are (container, outer, size), *named_uids* and *named_gids* (start, size) on the
+           host, which become 0.. of the container; what is empty is taken from the other
+    """
 
     kind: str
     uid: int | None = None
     gid: int | None = None
+    uids: tuple[tuple[int, int, int], ...] = ()
+    gids: tuple[tuple[int, int, int], ...] = ()
+    named_uids: tuple[tuple[int, int], ...] = ()
+    named_gids: tuple[tuple[int, int], ...] = ()
 
 
 @record
@@ -42,7 +51,7 @@ class IdMapPlan:
     """What to write into which map, complete: nothing is looked up after this."""
 
     kind: str
-    """The mode that was asked: host, keep-id, nomap, single."""
+    """The mode that was asked: host, keep-id, nomap, single, maps."""
     how: str
     """TOOLS, DIRECT or SINGLE."""
     outer_uids: IdMap
@@ -133,7 +142,55 @@ def plan_userns(mode: UsernsMode, facts: IdFacts) -> IdMapPlan:
                                outer.warnings)  # fmt: skip
         return replace(outer, inner_uids=_rearranged(outer.outer_uids, None),
                        inner_gids=_rearranged(outer.outer_gids, None))  # fmt: skip
+    if mode.kind == "maps":
+        uids = _own_map("UID", mode.uids, mode.named_uids, outer.outer_uids)
+        gids = _own_map("GID", mode.gids, mode.named_gids, outer.outer_gids)
+        return replace(
+            outer,
+            inner_uids=uids or _own_map("UID", mode.gids, mode.named_gids, outer.outer_uids),
+            inner_gids=gids or _own_map("GID", mode.uids, mode.named_uids, outer.outer_gids),
+        )
     return outer
+
+
+def parse_maps(texts: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
+    """Return CONTAINER:OUTER:SIZE as numbers; their form was judged when the flags were read."""
+    found: list[tuple[int, int, int]] = []
+    for text in texts:
+        inside, outside, size = [int(word) for word in text.split(":")]
+        found.append((inside, outside, size))
+    return tuple(found)
+
+
+def _own_map(
+    what: str, asked: tuple[tuple[int, int, int], ...], named: tuple[tuple[int, int], ...], outer: IdMap
+) -> IdMap:
+    """Return the inner map, in pieces that reach over no two ranges of *outer*, which the kernel refuses (EPERM).
+
+    Raises: UsageError - ids that do not exist, are mapped twice or are too many
+    """
+    pieces: list[IdRange] = []
+    for inside, outside, size in asked:
+        found = outer.extents(outside, size)
+        if not size or sum([piece.size for piece in found]) != size:
+            raise UsageError(
+                f"{what}s {outside}..{outside + size - 1} of the map {inside}:{outside}:{size} do not exist: "
+                f"{outer.size} id(s) are there",
+                hint="the second number counts from 0, which is your own id; your subordinate ids follow from 1",
+            )
+        pieces += [IdRange(inside + piece.container - outside, piece.container, piece.size) for piece in found]
+    at = 0
+    for start, size in named:
+        for piece in outer.invert().extents(start, size):
+            # The inverted map says which outer ids these of the host are; a piece of it is one of the outer map too.
+            pieces.append(IdRange(at, piece.host, piece.size))
+            at += piece.size
+    if named and not pieces:
+        raise UsageError(f"none of the subordinate {what}s of this name are ours to map")
+    try:
+        return IdMap(tuple(pieces))
+    except ValueError as error:
+        raise UsageError(f"initializing ID mappings: {error}") from None
 
 
 def plan_single(plan: IdMapPlan, mode: UsernsMode, facts: IdFacts, *, reason: str) -> IdMapPlan:

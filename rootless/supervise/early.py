@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from netns.config import NetConfig, expand, make_config
 from netns.driver import choose
+from rootless.errors import UsageError
 from rootless.kernel.enter import Entering
-from rootless.plan.userns import parse_mode
+from rootless.plan.userns import UsernsMode, parse_maps, parse_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Early:
 
     def __init__(self, options: RunOptions, run_root: str, environ: Mapping[str, str]) -> None:
         """Begin. Raises: UsageError, NotSupported, KernelError"""
-        mode = parse_mode(options.userns)
+        mode = userns_mode(options)
         self.net, self.warnings = network(options, options.publish)
         self.pending: Pending | None = None
         self.entering = Entering(run_root, mode, environ)
@@ -38,6 +39,31 @@ class Early:
         """Undo; harmless once the network is up, which then has another owner."""
         if self.pending is not None:
             self.pending.close()
+
+
+def userns_mode(options: RunOptions) -> UsernsMode:
+    """Return what --userns says, or the maps of the caller's own. Raises: UsageError, NotSupported"""
+    names = options.subuid_name, options.subgid_name
+    if not (options.uid_map or options.gid_map or any(names)):
+        return parse_mode(options.userns)
+    return UsernsMode(
+        "maps",
+        uids=parse_maps(options.uid_map),
+        gids=parse_maps(options.gid_map),
+        named_uids=_ranges_of(names[0] or names[1], "subuid"),
+        named_gids=_ranges_of(names[1] or names[0], "subgid"),
+    )
+
+
+def _ranges_of(name: str, kind: str) -> tuple[tuple[int, int], ...]:
+    if not name:
+        return ()
+    from rootless.kernel.idmaps import parse_subids, read_text
+
+    found = parse_subids(read_text(f"/etc/{kind}"), (name,))
+    if not found:
+        raise UsageError(f'no {kind} ranges found for user "{name}" in /etc/{kind}')
+    return found
 
 
 def network(options: RunOptions, publish: tuple[PortRange, ...]) -> tuple[NetConfig, tuple[str, ...]]:
