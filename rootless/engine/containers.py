@@ -16,7 +16,7 @@ from rootless.kernel.enter import enter
 from rootless.kernel.process import pidfd_open, pidfd_send_signal
 from rootless.plan.userns import parse_mode
 from rootless.spec import signals
-from rootless.store import containers, layout
+from rootless.store import containers, events, layout
 from rootless.store.containers import Container
 from rootless.store.layout import Roots
 from rootless.supervise.orphans import clean_orphans, kill_orphans
@@ -121,6 +121,8 @@ def remove(roots: Roots, container: Container, *, volumes: bool) -> None:
         containers.discard(roots, container.id)
         if os.path.isdir(containers.run_dir(roots, container.id)):
             containers.discard_run_dir(roots, container.id)
+        events.emit(roots, "container", "remove", id=container.id, name=container.name,
+                    image=str(container.data.get("image") or ""), attributes=container.data.get("labels"))  # fmt: skip
     finally:
         held.close()
 
