@@ -6,6 +6,7 @@ Source: podman-create(1) of podman 4.3
 from __future__ import annotations
 
 import os
+import sys
 
 from rootless.errors import RootlessError, StoreError, UsageError
 from rootless.plan import saved
@@ -157,6 +158,7 @@ def new_record(
         "log": log_of(cid, name, options, image, roots),
         "restart_count": 0,
         "options": saved.encode(options),
+        "create_command": list(sys.argv),
         "state": {"status": "created"},
     }  # fmt: skip
 
