@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from rootless.store.layout import Roots
 
-_PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable")
-_NOT_OPTIONS = ("ro", "rw", "z", "Z", "U", "copy", "nocopy", *_PROPAGATION)
 _DEFAULT_INTERVAL_NS = 30 * moment.SECOND_NS
 SHM_BYTES = 65536000
 
@@ -68,7 +66,7 @@ def document(roots: Roots, one: Listed, *, size: tuple[int, int] | None = None) 
     }
     if size is not None:
         found |= {"SizeRw": size[0], "SizeRootFs": size[1]}
-    mounts = _mounts(roots, one, asked)
+    mounts = _mounts(one)
     found |= {
         "Mounts": mounts,
         "Dependencies": list(asked.get("requires") or ()),
@@ -178,34 +176,16 @@ def _graph(roots: Roots, one: Listed, image: dict[str, Any]) -> dict[str, Any]:
     return {"Name": str(one.data.get("driver") or ""), "Data": places}
 
 
-def _mounts(roots: Roots, one: Listed, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return volumes and binds; before the first start those that were asked for."""
-    wanted = {str(volume.get("target")): volume for volume in asked.get("volumes") or () if isinstance(volume, dict)}
-    known = [[str(word) for word in mount[:3]] for mount in one.data.get("mounts") or ()]
-    if not known:
-        for target, volume in wanted.items():
-            source = str(volume.get("source") or "")
-            if volume.get("kind") == "volume":
-                known.append([source, f"{roots.data}/volumes/{source}/_data" if source else "", target])
-            elif volume.get("kind") == "bind":
-                known.append(["", source, target])
-    found = []
-    for name, source, target in known:
-        options = [str(word) for word in (wanted.get(target) or {}).get("options") or ()]
-        entry: dict[str, Any] = {"Type": "volume" if name else "bind"}
-        if name:
-            entry["Name"] = name
-        base = ["nosuid", "nodev", "rbind"] if name else ["rbind"]
-        more = [word for word in options if word not in _NOT_OPTIONS and word not in base]
-        entry |= {
-            "Source": source,
-            "Destination": target,
-            "Driver": "local" if name else "",
-            "Mode": ",".join([word for word in options if word in ("z", "Z")]),
-            "Options": base + more,
-            "RW": "ro" not in options,
-            "Propagation": next((word for word in options if word in _PROPAGATION), "rprivate"),
-        }
+def _mounts(one: Listed) -> list[dict[str, Any]]:
+    """Return volumes, binds and images: podman's documents are in the record (plan/recorded.py)."""
+    if "mounted" in one.data:
+        return [dict(mount) for mount in one.data["mounted"]]
+    found: list[dict[str, Any]] = []
+    for name, source, target in [mount[:3] for mount in one.data.get("mounts") or ()]:
+        entry: dict[str, Any] = {"Type": "volume", "Name": name} if name else {"Type": "bind"}
+        entry |= {"Source": source, "Destination": target, "Driver": "local" if name else "", "Mode": "",
+                  "Options": ["nosuid", "nodev", "rbind"] if name else ["rbind"], "RW": True,
+                  "Propagation": "rprivate"}  # fmt: skip
         found.append(entry)
     return found
 
@@ -328,6 +308,7 @@ def _host_config(
         f"{m.get('Name') or m['Source']}:{m['Destination']}:"
         + ",".join(["rw" if m["RW"] else "ro", m["Propagation"], *m["Options"]])
         for m in mounts
+        if m["Type"] != "image"
     ]
     tmpfs = {
         str(v.get("target")): ",".join(["rw", "rprivate", *[str(o) for o in v.get("options") or ()]])

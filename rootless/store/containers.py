@@ -104,17 +104,97 @@ def create(roots: Roots, container: Container) -> None:
     claim = f"{directory}/name"
     with open(claim, "w") as out:
         out.write(container.id)
+    while True:
+        try:
+            os.link(claim, f"{roots.data}/{NAMES}/{container.name}")
+            return
+        except FileExistsError:
+            holder = holder_of(roots, container.name)
+        if holder:
+            discard(roots, container.id)
+            raise StoreError(
+                f'creating container storage: the container name "{container.name}" is already in use by {holder}. You '
+                "have to remove that container to be able to reuse that name: that name is already in use",
+                hint=f"choose another --name, or remove that one: rootless rm {container.name}",
+            )
+
+
+def holder_of(roots: Roots, name: str) -> str:
+    """Return the id of the container that has *name*, "" when nobody has it.
+
+    A claim of a container that is gone, or has another name by now, was left by a crash: it is taken away, by one at a
+    time (the lock of names/), and not while somebody changes that container (the lock of its directory).
+    """
+    path = f"{roots.data}/{NAMES}/{name}"
+    holder = _claimed_by(path)
+    found = read(roots, holder) if holder else None
+    if found is not None and found.name == name:
+        return holder
     try:
-        os.link(claim, f"{roots.data}/{NAMES}/{container.name}")
-    except FileExistsError:
-        holder = atomic.read_file(f"{roots.data}/{NAMES}/{container.name}") or b""
-        discard(roots, container.id)
-        raise StoreError(
-            f'creating container storage: the container name "{container.name}" is already in use by '
-            f"{holder.decode('ascii', 'replace')}. You have to remove that container to be able to reuse that name: "
-            "that name is already in use",
-            hint=f"choose another --name, or remove that one: rootless rm {container.name}",
-        ) from None
+        with _locked(f"{roots.data}/{NAMES}", fcntl.LOCK_EX):
+            holder = _claimed_by(path)
+            try:
+                with _locked(data_dir(roots, holder or "-"), fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    found = read(roots, holder)
+                    if found is None or found.name == name:
+                        return holder  # it is just coming, or going
+            except FileNotFoundError:
+                pass
+            atomic.remove_file(path)
+            return ""
+    except BlockingIOError:
+        return holder
+
+
+def rename(roots: Roots, cid: str, name: str) -> str:
+    """Claim *name* for the container, write it into the record, give the old name up; return whose *name* is now.
+
+    Raises: NotFound - it was removed meanwhile
+    """
+    names = f"{roots.data}/{NAMES}"
+    claim = f"{names}/.{cid}.{os.getpid()}"
+    try:
+        with _locked(data_dir(roots, cid), fcntl.LOCK_EX):
+            found = read(roots, cid)
+            if found is None:
+                raise NotFound("container", cid)
+            with open(claim, "w") as out:
+                out.write(cid)
+            while True:
+                try:
+                    os.link(claim, f"{names}/{name}")
+                    break
+                except FileExistsError:
+                    if _claimed_by(f"{names}/{name}") == cid:
+                        break  # left by a crash in a rename to this name
+                    holder = holder_of(roots, name)
+                if holder:
+                    return holder
+            write(roots, Container(cid, name, {**found.data, "name": name}))
+            if found.name != name and _claimed_by(f"{names}/{found.name}") == cid:
+                atomic.remove_file(f"{names}/{found.name}")
+            return cid
+    except FileNotFoundError:
+        raise NotFound("container", cid) from None
+    finally:
+        atomic.remove_file(claim)
+
+
+def _claimed_by(path: str) -> str:
+    """Return the id in a file of names/; "" when there is none."""
+    text = (atomic.read_file(path) or b"").decode("ascii", "replace")
+    return text if len(text) == 64 and text.isalnum() else ""
+
+
+def _locked(directory: str, kind: int) -> Fd:
+    """Return *directory* with its lock held. Raises: FileNotFoundError, BlockingIOError"""
+    held = Fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    try:
+        fcntl.flock(held.fileno(), kind)
+    except OSError:
+        held.close()
+        raise
+    return held
 
 
 def write(roots: Roots, container: Container) -> None:
@@ -260,11 +340,10 @@ def update(roots: Roots, cid: str, change: Callable[[dict[str, Any]], None]) -> 
     Blocks: while somebody else changes it
     """
     try:
-        directory = Fd(os.open(data_dir(roots, cid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        directory = _locked(data_dir(roots, cid), fcntl.LOCK_EX)
     except FileNotFoundError:
         return None
     with directory:
-        fcntl.flock(directory.fileno(), fcntl.LOCK_EX)
         found = read(roots, cid)
         if found is None:
             return None
@@ -274,7 +353,7 @@ def update(roots: Roots, cid: str, change: Callable[[dict[str, Any]], None]) -> 
         return changed
 
 
-def finish(roots: Roots, container: Container, exit_code: int, *, error: str = "") -> None:
+def finish(roots: Roots, container: Container, exit_code: int, *, error: str = "", oom_killed: bool = False) -> None:
     """Write how the container ended."""
 
     def end(data: dict[str, Any]) -> None:
@@ -285,6 +364,7 @@ def finish(roots: Roots, container: Container, exit_code: int, *, error: str = "
             "exit_code": exit_code,
             "finished": now(),
             "error": error,
+            "oom_killed": oom_killed,
         }
 
     update(roots, container.id, end)

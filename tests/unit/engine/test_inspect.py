@@ -126,8 +126,7 @@ def test_a_container(roots: Roots, image: ImageRecord) -> None:
     assert (found["SizeRw"], found["SizeRootFs"]) == (5, 82)
 
 
-# what `podman inspect` 4.3.1 prints of a running container with a port and a volume, in its order; besides these,
-# CreateCommand is not kept and DriverReason is ours
+# what `podman inspect` 4.3.1 prints of a running container with a port and a volume, in its order; DriverReason is ours
 CONTAINER_KEYS = """
 Id Created Path Args State Image ImageDigest ImageName Rootfs Pod ResolvConfPath HostnamePath HostsPath StaticDir
 OCIConfigPath OCIRuntime ConmonPidFile PidFile Name RestartCount Driver MountLabel ProcessLabel AppArmorProfile
@@ -144,8 +143,8 @@ HairpinMode LinkLocalIPv6Address LinkLocalIPv6PrefixLen Ports SandboxKey
 """.split()
 CONFIG_KEYS = """
 Hostname Domainname User AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce Env Cmd Image Volumes WorkingDir
-Entrypoint OnBuild Labels Annotations StopSignal HealthcheckOnFailureAction Umask Timeout StopTimeout Passwd
-sdNotifyMode
+Entrypoint OnBuild Labels Annotations StopSignal HealthcheckOnFailureAction CreateCommand Umask Timeout StopTimeout
+Passwd sdNotifyMode
 """.split()
 HOST_KEYS = """
 Binds CgroupManager CgroupMode ContainerIDFile LogConfig NetworkMode PortBindings RestartPolicy AutoRemove VolumeDriver
@@ -163,10 +162,13 @@ def test_a_container_has_podmans_keys_in_podmans_order(roots: Roots) -> None:
     cid = "ef" * 32
     options = {"health": {"test": ["CMD", "true"], "retries": 2}, "cap_add": ["NET_RAW"], "cap_drop": ["chown"],
                "limits": {"cpu_quota": 50000, "cpu_period": 100000, "memory": 1 << 20}, "restart": "on-failure",
-               "volumes": [{"kind": "volume", "source": "v", "target": "/v", "options": ["ro", "noexec"]},
-                           {"kind": "tmpfs", "source": "", "target": "/t", "options": ["size=1m"]}]}  # fmt: skip
+               "volumes": [{"kind": "tmpfs", "source": "", "target": "/t", "options": ["size=1m"]}]}  # fmt: skip
+    mount = {"Type": "volume", "Name": "v", "Source": "/s", "Destination": "/v", "Driver": "local", "Mode": "",
+             "Options": ["noexec", "rbind"], "RW": False, "Propagation": "rprivate"}  # fmt: skip
     data: dict[str, Any] = {
         "name": "live", "created": containers.now(), "machine": containers.machine_id(), "options": options,
+        "mounted": [mount],
+        "create_command": ["rootless", "run"],
         "state": {"status": "running", "started": "2024-01-01T00:00:00.500000000Z", "pid": 0},
         "cgroup": {"driver": "systemd", "path": "/x"}, "restart_count": 4,
     }  # fmt: skip
@@ -186,7 +188,8 @@ def test_a_container_has_podmans_keys_in_podmans_order(roots: Roots) -> None:
     host = found["HostConfig"]
     assert (host["CapAdd"], host["CapDrop"], host["NanoCpus"]) == (["CAP_NET_RAW"], ["CAP_CHOWN"], 500_000_000)
     assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 0} and found["RestartCount"] == 4
-    assert host["Binds"] == ["v:/v:ro,rprivate,nosuid,nodev,rbind,noexec"]
+    assert host["Binds"] == ["v:/v:ro,rprivate,noexec,rbind"]
+    assert found["Mounts"] == [mount]
     assert host["Tmpfs"] == {"/t": "rw,rprivate,size=1m"}
     after = inspect.find_container(roots, "live")
     assert after is not None and after["State"]["Status"] == "exited"
