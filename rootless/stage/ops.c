@@ -496,9 +496,11 @@ static int enter_root(struct stage *st, const struct op *op)
 	if (op->flags & OPF_NO_PIVOT) {
 		if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0) return -errno;
 	} else {
-		/* pivot_root(2), "pivot_root(".", ".")": the old root ends up under the new one, then goes. */
+		/*
+		 * pivot_root(2), "pivot_root(".", ".")": the old root ends up on the new one, then goes. It is a slave
+		 * or private by now (the first PROPAGATION of the plan); "." in mount(2) would mean the new root.
+		 */
 		if (syscall(SYS_pivot_root, ".", ".") < 0) return -errno;
-		if (mount(NULL, ".", NULL, MS_REC | MS_SLAVE, NULL) < 0) return -errno;
 		if (umount2(".", MNT_DETACH) < 0) return -errno;
 	}
 	if (chdir("/") < 0) return -errno;
