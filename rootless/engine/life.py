@@ -30,7 +30,7 @@ GONE_SECONDS = 10.0
 ALIVE = ("running", "paused", "stopping")
 _TICK_SECONDS = 0.005
 _BIRTH_SECONDS = 5.0
-UNWANTED = "unwanted"
+UNWANTED = containers.UNWANTED
 
 
 def find(roots: Roots, text: str) -> Container:

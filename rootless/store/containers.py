@@ -41,7 +41,7 @@ FORMAT = 1
 CONTAINERS = "containers"
 NAMES = "names"
 EXITS = "exits"
-PAUSED, STOPPING = "paused", "stopping"
+PAUSED, STOPPING, UNWANTED = "paused", "stopping", "unwanted"
 EXIT_SECONDS = 300
 
 

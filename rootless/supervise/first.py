@@ -50,6 +50,9 @@ def _turn(s: Supervision, seconds: float) -> bool:
     link = s.link.fileno() if s.link is not None and s.link.open else -1
     if link >= 0:
         poller.register(link, select.POLLIN)
+    notify = s.notify_fd
+    if notify >= 0:
+        poller.register(notify, select.POLLIN)
     by_number: dict[int, list[tuple[Stream, bool]]] = {}
     for stream in s.output if ended else s.streams:
         if stream.ended:
@@ -72,6 +75,8 @@ def _turn(s: Supervision, seconds: float) -> bool:
         s.on_signal()
     if link in ready:
         s.on_link()
+    if notify in ready and s.notifier is not None:
+        s.notifier.step()
     if not ended:
         for name, pidfd, words in s.servers:
             if pidfd.fileno() in ready:

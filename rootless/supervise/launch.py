@@ -43,7 +43,8 @@ class LaunchRequest:
 
     Shape: *run_dir* holds the generated files and the directory `root`; *prepared* are mounts made outside, by
            destination; *owner* is the container user's uid in our ids, to whom the pipes of stdio are given;
-           *attached* are those of stdin, stdout, stderr that are our own; *hold*: START is left to `Launched.begin`
+           *attached* are those of stdin, stdout, stderr that are our own; *hold*: START is left to `Launched.begin`;
+           *keep_groups*: the process keeps our supplementary groups; *cgroup* is what it is cloned into
     """
 
     cid: str
@@ -67,6 +68,8 @@ class LaunchRequest:
     link: Link | None = None
     log: Log | None = None
     hold: bool = False
+    keep_groups: bool = False
+    cgroup: Fd | None = None
 
 
 class Launched:
@@ -100,6 +103,13 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             inner.push(fd.close)
             slots.append(fd)
             names.append(f"mount:{destination}")
+        for kind, fd in _opened_namespaces(request.spec):
+            inner.push(fd.close)
+            slots.append(fd)
+            names.append(f"ns:{kind}")
+        if request.cgroup is not None:
+            slots.append(request.cgroup)
+            names.append("cgroup")
         user = request.spec.process.user if request.spec.process else User()
         context = LaunchContext(
             bundle=request.run_dir,
@@ -116,6 +126,7 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             cwd_make=request.cwd_make,
             cwd_owner=(user.uid, user.gid),
             sysctls_required=request.sysctls,
+            groups_kept=request.keep_groups,
         )
         plan = plan_launch(request.spec, context)
 
@@ -215,7 +226,8 @@ def _supervision(
     else:
         s.feed = feed
         if feed is not None and request.interactive and "stdin" in request.attached:
-            s.input = [Stream(0, feed, keep_target=True)]
+            # On a terminal the end of our stdin is ^D; a pipe's end is the end, as it is for any filter.
+            s.input = [Stream(0, feed, keep_target=request.tty)]
     return s
 
 
@@ -248,6 +260,12 @@ def _opened_binds(spec: Spec) -> tuple[tuple[str, Fd], ...]:
                     fd.close()
                 raise
     return tuple(found)
+
+
+def _opened_namespaces(spec: Spec) -> list[tuple[str, Fd]]:
+    """Open the namespaces that the container joins by path."""
+    wanted = [n for n in (spec.linux.namespaces if spec.linux else ()) if n.path]
+    return [(n.type, open_fd(n.path or "", posix.O_RDONLY)) for n in wanted]
 
 
 def _blame_server(rootfs: RootfsMount) -> None:

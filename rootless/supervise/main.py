@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rootless.supervise.control import Service
 
 CONGESTED_SECONDS = 0.01
+DEADLINE_SECONDS = 1.0
 
 
 def run_main(s: Supervision, container_id: str, service: Service, finish: Callable[[], None]) -> None:
@@ -45,9 +46,10 @@ async def _supervise(s: Supervision, service: Service, finish: Callable[[], None
                 helpers.start_soon(_move, s, stream)
             helpers.start_soon(_signals, s)
             helpers.start_soon(_link, s)
+            helpers.start_soon(_notifications, s)
             for name, pidfd, words in s.servers:
                 helpers.start_soon(_watch, s, name, pidfd, words)
-            if s.deadline is not None:
+            if s.deadline is not None or service.tasks:
                 helpers.start_soon(_deadline, s)
             for task in service.tasks:
                 helpers.start_soon(task, s)
@@ -103,12 +105,21 @@ async def _link(s: Supervision) -> None:
         s.on_link()
 
 
+async def _notifications(s: Supervision) -> None:
+    while s.notifier is not None and s.notify_fd >= 0:
+        await trio.lowlevel.wait_readable(s.notify_fd)
+        s.notifier.step()
+
+
 async def _watch(s: Supervision, name: str, pidfd: Fd, words: Callable[[], str]) -> None:
     await trio.lowlevel.wait_readable(pidfd.fileno())
     s.on_server_death(name, words)
 
 
 async def _deadline(s: Supervision) -> None:
-    if s.deadline is not None:
-        await trio.sleep(max(s.deadline - time.monotonic(), 0.0))
-        s.on_deadline()
+    """Look at the deadline: a health check may set one."""
+    while True:
+        if s.deadline is not None and time.monotonic() >= s.deadline:
+            s.on_deadline()
+        left = s.deadline - time.monotonic() if s.deadline is not None else DEADLINE_SECONDS
+        await trio.sleep(min(max(left, 0.0), DEADLINE_SECONDS))

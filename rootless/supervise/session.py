@@ -42,16 +42,19 @@ if TYPE_CHECKING:
 
     from netns.config import NetConfig
     from netns.driver import Pending
-    from rootless.plan.options import RunOptions
+    from rootless.plan.options import HealthRequest, RunOptions
+    from rootless.spec.runtime import Spec
     from rootless.store.layout import Roots
     from rootless.supervise.detach import Link
     from rootless.supervise.early import Early
+    from rootless.supervise.limits import Applied
+    from rootless.supervise.notify import Notifier
     from rootless.supervise.supervision import Log, Supervision
 
 __all__ = ["Caller", "run", "start"]
 
 EVERYTHING = ("stdin", "stdout", "stderr")
-UNWANTED = "unwanted"
+UNWANTED = containers.UNWANTED
 _DELAY_STEP_SECONDS = 0.05
 
 
@@ -59,7 +62,8 @@ class Life:
     """A container and its supervisor: what one launch after the other needs.
 
     Shape: *data* is the record, {} until there is one; *link* leads to the command line that forked us; *attached*
-           are the streams that are our own stdio; *hold*: stop before the program starts (`init`)
+           are the streams that are our own stdio; *hold*: stop before the program starts (`init`); *again*: a health
+           check wants a new life, whatever the restart policy says
     """
 
     def __init__(self, basis: Basis, lock: Fd, control: Fd, *, link: Link | None, attached: tuple[str, ...]) -> None:
@@ -73,6 +77,11 @@ class Life:
         self.stays = False
         self.seccomp = b""
         self.finished = False
+        self.began = 0.0
+        self.cgroup: Applied | None = None
+        self.notifier: Notifier | None = None
+        self.again = False
+        self.health: HealthRequest | None = None
 
     @property
     def roots(self) -> Roots:
@@ -147,7 +156,7 @@ def start(
                       str(container.data.get("driver") or "") or driver, identity, caller,
                       dict(container.data.get("anonymous") or {}))  # fmt: skip
         life = _begin(basis, link, undo, attached=attached)
-        life.data, life.hold = container.data, hold
+        life.data, life.hold = {**container.data, "restart_count": 0}, hold
         return _live(life, early)
 
 
@@ -185,12 +194,16 @@ def _live(life: Life, early: Early) -> int:
 def _wanted_again(life: Life, status: int) -> bool:
     """Ask the restart policy, and wait as long as it says; what ends a wait is somebody who wants the end."""
     options = life.options
+    if life.again and not _unwanted(life):
+        life.again = False
+        return _counted(life)
     if options.restart in ("", "no") or containers.read(life.roots, life.basis.cid) is None:
         return False
     from rootless.supervise.restart import decide
 
     count = int(life.data.get("restart_count") or 0)
-    decision = decide(options.restart, options.restart_tries, count, status, _unwanted(life))
+    lived = time.monotonic() - life.began
+    decision = decide(options.restart, options.restart_tries, count, status, _unwanted(life), lived_seconds=lived)
     if not decision.restart:
         return False
     until = time.monotonic() + decision.delay_seconds
@@ -198,6 +211,12 @@ def _wanted_again(life: Life, status: int) -> bool:
         if _unwanted(life):
             return False
         time.sleep(_DELAY_STEP_SECONDS)
+    return _counted(life)
+
+
+def _counted(life: Life) -> bool:
+    """Count one more start; say whether the container is still there to be started."""
+    count = int(life.data.get("restart_count") or 0)
 
     def counted(data: dict[str, Any]) -> None:
         data["restart_count"] = count + 1
@@ -240,10 +259,12 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
         first.push(lambda: remove_volumes(basis.roots, new_volumes))
         _record(life, p, new_volumes, first)
         bounding = t.spec.process.capabilities.bounding if t.spec.process and t.spec.process.capabilities else ()
+        life.health = t.health
         life.seccomp = program_for(t.seccomp or "default", frozenset(bounding), basis.roots.run)
         gids = inner_gids or plan.outer_gids
+        spec = _notified(life, t.launch_spec, undo)
         request = LaunchRequest(
-            cid=basis.cid, spec=t.launch_spec, run_dir=containers.run_dir(basis.roots, basis.cid), seccomp=life.seccomp,
+            cid=basis.cid, spec=spec, run_dir=containers.run_dir(basis.roots, basis.cid), seccomp=life.seccomp,
             interactive=options.interactive, tty=options.tty,
             sig_proxy=options.sig_proxy and "stdout" in life.attached, reaper=t.reaper,
             cwd_make=t.cwd_make, setgroups=plan.setgroups, tty_gid=gids.lookup(5) is not None,
@@ -251,12 +272,15 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
             sysctls=tuple([key for key, _ in options.sysctls]),
             prepared=prepared_mounts(basis, p, (owner[0] or 0, owner[1] or 0), undo), preserve_fds=options.preserve_fds,
             attached=life.attached, link=life.link, log=_open_log(life), hold=life.hold,
+            keep_groups=t.keep_groups, cgroup=_cgroup(life, t.spec, undo),
         )  # fmt: skip
         basis.caller.trace("prepare")
         try:
             launched = launch(request, p.rootfs, p.pending, undo)
         except WorkdirError as error:
             raise workdir_missing(t, basis.cid, error.errno) from error
+        if life.cgroup is not None:
+            life.cgroup.launched()
         first.keep()
     for text in launched.network.warnings:
         basis.caller.warn(text)
@@ -264,6 +288,32 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
         # What the kernel refused and what took its place, in one line.
         basis.caller.warn("; ".join(launched.warnings))
     return launched
+
+
+def _cgroup(life: Life, spec: Spec, undo: Undo) -> Fd | None:
+    """Make the container's cgroup, where there is one to be had, and write its limits."""
+    from rootless.supervise import limits
+
+    life.cgroup = None
+    if not limits.wanted(life.options):
+        return None
+    life.cgroup = made = limits.apply(spec, life.options, life.basis.cid, life.roots, life.basis.caller.environ)
+    undo.push(made.remove)
+    for text in made.warnings:
+        life.basis.caller.warn(text)
+    return made.fd
+
+
+def _notified(life: Life, spec: Spec, undo: Undo) -> Spec:
+    """Return *spec* with a way to the caller's service manager, where there is one and the options want it."""
+    socket = life.basis.caller.environ.get("NOTIFY_SOCKET", "")
+    if not socket:
+        return spec
+    from rootless.supervise.notify import Notifier
+
+    life.notifier = Notifier(life.options.sdnotify, socket, containers.run_dir(life.roots, life.basis.cid))
+    undo.push(life.notifier.close)
+    return life.notifier.applied(spec)
 
 
 def _record(life: Life, p: Prepared, new_volumes: tuple[str, ...], first: Undo) -> None:
@@ -282,6 +332,7 @@ def _record(life: Life, p: Prepared, new_volumes: tuple[str, ...], first: Undo) 
         first.push(forget)
         life.event("create")
         return
+    known["restart_count"] = int(life.data.get("restart_count") or 0)
     changed = containers.update(basis.roots, basis.cid, lambda data: data.update(known))
     if changed is None:
         raise ContainerStateError(f"container {basis.name} was removed meanwhile")
@@ -345,7 +396,9 @@ def _see_through(life: Life, p: Prepared, launched: Launched) -> int:
 
 def _note_start(life: Life, launched: Launched) -> None:
     basis, options, network = life.basis, life.options, launched.network
-    begun = {
+    life.began = time.monotonic()
+    begun: dict[str, Any] = {
+        "cgroup": life.cgroup.recorded() if life.cgroup is not None else {},
         "state": {"status": "initialized" if life.hold else "running", "pid": launched.supervision.pid,
                   "started": containers.now()},
         "network": {"mode": network.mode, "address": network.address, "gateway": network.gateway,
@@ -356,6 +409,8 @@ def _note_start(life: Life, launched: Launched) -> None:
     containers.write(basis.roots, containers.Container(basis.cid, basis.name, life.data))
     life.event("init" if life.hold else "start")
     supervisor = str(os.getpid())
+    if life.notifier is not None:
+        life.notifier.started(os.getpid())
     for path, text in (
         (options.cidfile, basis.cid),
         (options.pidfile, str(launched.supervision.pid)),
@@ -395,8 +450,23 @@ def finish(life: Life, supervision: Supervision) -> None:
         remove_volumes(basis.roots, tuple(found.data.get("anonymous_volumes", ())))
         containers.discard(basis.roots, basis.cid)
         life.event("remove")
+        if life.options.remove_image and basis.image is not None:
+            _remove_image(basis)
     else:
-        containers.finish(basis.roots, found, status, error=error)
+        oom = life.cgroup is not None and life.cgroup.oom_killed()
+        containers.finish(basis.roots, found, status, error=error, oom_killed=oom)
+
+
+def _remove_image(basis: Basis) -> None:
+    """Remove the image of a container that had --rmi, unless another container was made from it."""
+    assert basis.image is not None
+    if any([c.data.get("image_id") == basis.image.id for c in containers.list_containers(basis.roots)]):
+        basis.caller.warn(f"image {basis.image.id[:12]} is in use by another container: it stays")
+        return
+    from rootless.store.gc import collect
+
+    images.remove(basis.roots, basis.image.id)
+    collect(basis.roots)
 
 
 def _serve(life: Life, p: Prepared, launched: Launched) -> None:
@@ -416,6 +486,7 @@ def _serve(life: Life, p: Prepared, launched: Launched) -> None:
 
 def _serve_streams(life: Life, p: Prepared, launched: Launched) -> None:
     supervision = launched.supervision
+    supervision.notifier = life.notifier
     if run_first(supervision):
         return
     from rootless.supervise.main import run_main

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from rootless.supervise.detach import Link
+    from rootless.supervise.notify import Notifier
 
     class Viewer(Protocol):
         """Somebody who sees the output (control.py)."""
@@ -79,6 +80,7 @@ class Supervision:
         self.link = link
         self.log = log
         self.viewers: list[Viewer] = []
+        self.notifier: Notifier | None = None
         self.fault: RootlessError | None = None
         self.exit_status: int | None = None
 
@@ -148,6 +150,12 @@ class Supervision:
         """--timeout is over."""
         self.deadline = None
         self.kill(SIGKILL)
+
+    @property
+    def notify_fd(self) -> int:
+        """Return the socket on which the program speaks to its service manager, -1 for none."""
+        fd = self.notifier.fd if self.notifier is not None else None
+        return fd.fileno() if fd is not None and not fd.closed else -1
 
     def reap(self) -> int:
         """Collect the exit status of the container, which has ended."""
