@@ -94,5 +94,7 @@ class Cli:
         return subprocess.Popen(self.argv(*words), env=self.environ(), **(pipes | options))  # type: ignore[call-overload,no-any-return]
 
     def clean(self) -> None:
-        """Remove all roots; layers belong to subordinate ids."""
+        """End what still runs and remove all roots; layers belong to subordinate ids."""
+        if any((self.run / "containers").glob("*")):
+            self("rm", "--force", "--all", "--time=0")
         remove_tree(self.place)
