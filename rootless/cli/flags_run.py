@@ -153,6 +153,7 @@ def run_options(
         volumes=_volumes(parsed, cwd, home),
         devices=_devices(parsed),
         cgroups=_cgroups(parsed.text("cgroups")),
+        cgroup_manager=options.cgroup_manager,
         cgroup_parent=parsed.text("cgroup-parent"),
         uid_map=parsed.many("uidmap"),
         gid_map=parsed.many("gidmap"),

@@ -12,6 +12,7 @@ from rootless.errors import RootlessError, UsageError
 from rootless.plan.options import DeviceRequest
 
 ZONES = "/usr/share/zoneinfo"
+CDI_DIRECTORIES = ("/etc/cdi", "/run/cdi", "/var/run/cdi")
 _OWN_DIRECTORIES = ("pts", "shm", "mqueue", "fd", "hugepages", ".udev", ".lxc", ".lxd-mounts")
 
 
@@ -22,6 +23,9 @@ def expand_devices(requests: tuple[DeviceRequest, ...]) -> tuple[DeviceRequest, 
     """
     found: list[DeviceRequest] = []
     for request in requests:
+        if not request.target:
+            found.append(request)  # a CDI name, which the translation looks up
+            continue
         try:
             mode = posix.stat(request.source).st_mode
         except OSError as error:
@@ -38,6 +42,16 @@ def expand_devices(requests: tuple[DeviceRequest, ...]) -> tuple[DeviceRequest, 
         else:
             raise UsageError(f"{request.source} is not a valid device: not a device node")
     return tuple(found)
+
+
+def device_number(path: str, flag: str) -> tuple[int, int]:
+    """Return (major, minor) of a device that a limit names. Raises: UsageError in podman's words"""
+    try:
+        number = posix.stat(path).st_rdev
+    except OSError as error:
+        reason = posix.strerror(error.errno or 0).lower()
+        raise UsageError(f"failed to inspect '{path}' in --{flag}: {reason}") from None
+    return posix.major(number), posix.minor(number)
 
 
 def device_nodes(directory: str = "/dev", *, usable: bool = False) -> tuple[str, ...]:
@@ -84,3 +98,25 @@ def read_zone(name: str) -> bytes | None:
     except OSError as error:
         reason = posix.strerror(error.errno or 0).lower()
         raise UsageError(f"running container create option: stat {path}: {reason}") from None
+
+
+def cdi_specs() -> tuple[tuple[str, str], ...]:
+    """Return (path, text) of the CDI specifications of this machine; later directories win.
+
+    Source: Container Device Interface specification "CDI Specification Directories"
+    """
+    found: dict[str, str] = {}
+    seen: list[tuple[int, int]] = []
+    for directory in CDI_DIRECTORIES:
+        try:
+            status = posix.stat(directory)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.append((status.st_dev, status.st_ino))
+            for name in sorted(posix.listdir(directory)):
+                if name.endswith((".json", ".yaml", ".yml")):
+                    with open(f"{directory}/{name}", encoding="utf-8") as file:
+                        found[f"{directory}/{name}"] = file.read()
+        except (OSError, ValueError):
+            continue  # what is not ours to read describes nothing for us
+    return tuple(found.items())

@@ -289,5 +289,7 @@ class RunOptions:
     default_capabilities: tuple[str, ...] | None = None
     default_sysctls: tuple[tuple[str, str], ...] | None = None
     default_pids: int = 2048
+    # systemd, cgroupfs, none; "": whichever is there
+    cgroup_manager: str = ""
     # what the CLI shall print before it starts
     warnings: tuple[str, ...] = ()

@@ -10,15 +10,20 @@ from __future__ import annotations
 import posix
 
 from rootless.errors import ContainerStateError, NotFound, UsageError
+from rootless.kernel.fds import Fd, open_fd
+from rootless.kernel.mounts import open_tree
+from rootless.kernel.namespaces import CLONE_NEWNS, setns
 from rootless.plan import saved
 from rootless.spec.record import replace
-from rootless.store import containers
+from rootless.store import atomic, containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless.plan.options import RunOptions
+    from rootless.plan.translate import Surroundings
+    from rootless.spec.runtime import Spec
     from rootless.store.layout import Roots
 
 _FILES = {"user": "user", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
@@ -81,3 +86,54 @@ def with_shared_ids(options: RunOptions, roots: Roots) -> RunOptions:
     other = with_shared_ids(saved.decode(dict(found.data.get("options") or {})), roots)
     return replace(options, userns=other.userns, uid_map=other.uid_map, gid_map=other.gid_map,
                    subuid_name=other.subuid_name, subgid_name=other.subgid_name)  # fmt: skip
+
+
+def like_the_others(options: RunOptions, roots: Roots, around: Surroundings) -> Surroundings:
+    """Return *around* with what the containers whose namespaces are joined have said: paths, host name, hosts file."""
+    around = replace(around, namespace_path=resolver(roots))
+    if options.uts.startswith("container:"):
+        name = find_shared(roots, "uts", options.uts.partition(":")[2]).data.get("hostname")
+        around = replace(around, joined_name=str(name or ""))
+    if options.network.mode.startswith("container:"):
+        other = find_shared(roots, "network", options.network.mode.partition(":")[2])
+        directory = containers.run_dir(roots, other.id)
+        hosts, servers = [atomic.read_file(f"{directory}/{name}") for name in ("hosts", "resolv.conf")]
+        around = replace(
+            around,
+            hosts=None if hosts is None else hosts.decode("utf-8", "surrogateescape"),
+            resolv_conf=None if servers is None else servers.decode("utf-8", "surrogateescape"),
+        )
+    return around
+
+
+def shared_memory(spec: Spec) -> tuple[tuple[str, Fd], ...]:
+    """Return /dev/shm of the container whose IPC namespace *spec* joins, to be mounted: (destination, tree).
+
+    Raises: KernelError
+    """
+    found: list[tuple[str, Fd]] = []
+    for mount in spec.mounts:
+        process, mark, path = (mount.source or "").partition("/root/")
+        if mark and mount.destination == "/dev/shm" and process.startswith("/proc/"):
+            found.append((mount.destination, _tree_of(int(process[6:]), f"/{path}")))
+    return tuple(found)
+
+
+def _tree_of(pid: int, path: str) -> Fd:
+    """Return a copy of the mount at *path* of the process *pid*.
+
+    Only a process in its mount namespace may copy it (open_tree(2) EINVAL): we go there and come back, which needs no
+    second thread to share our root and working directory.
+    """
+    flags = posix.O_RDONLY | posix.O_DIRECTORY
+    with (
+        open_fd("/proc/self/ns/mnt", posix.O_RDONLY) as ours,
+        open_fd(f"/proc/{pid}/ns/mnt", posix.O_RDONLY) as theirs,
+        open_fd(".", flags) as here,
+    ):
+        setns(theirs, CLONE_NEWNS)
+        try:
+            return open_tree(path)
+        finally:
+            setns(ours, CLONE_NEWNS)
+            posix.fchdir(here.fileno())

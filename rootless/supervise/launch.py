@@ -98,7 +98,9 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             inner.push(fd.close)
         slots, names = [rootfs.fd], ["root"]
         # Of two for one destination the later counts: what was made on purpose.
-        prepared = (_opened_binds(request.spec) if request.nested else ()) + request.prepared
+        prepared = (
+            _opened_binds(request.spec, [name for name, _ in request.prepared]) if request.nested else ()
+        ) + request.prepared
         for destination, fd in prepared:
             inner.push(fd.close)
             slots.append(fd)
@@ -244,7 +246,7 @@ def _log_reader(log: Fd | None) -> Callable[[], str]:
     return read
 
 
-def _opened_binds(spec: Spec) -> tuple[tuple[str, Fd], ...]:
+def _opened_binds(spec: Spec, done: list[str]) -> tuple[tuple[str, Fd], ...]:
     """Open the sources of all bind mounts here, for a container in a user namespace of its own.
 
     There our run and data directories belong to nobody it may act for, so it could not even search them.
@@ -252,7 +254,11 @@ def _opened_binds(spec: Spec) -> tuple[tuple[str, Fd], ...]:
     found: list[tuple[str, Fd]] = []
     for mount in spec.mounts:
         options = mountopts.parse(mount.options)
-        if (options.bind or mount.type == "bind") and (mount.source or "").startswith("/"):
+        if (
+            mount.destination not in done
+            and (options.bind or mount.type == "bind")
+            and (mount.source or "").startswith("/")
+        ):
             try:
                 found.append((mount.destination, open_tree(mount.source or "", recursive=options.recursive)))
             except KernelError:

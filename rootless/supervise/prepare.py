@@ -22,6 +22,7 @@ from rootless.kernel.overlayprobe import forget, refused_drivers
 from rootless.kernel.paths import read_in_root, settle_in_root
 from rootless.kernel.undo import Undo
 from rootless.mount.driver import RootfsMount, RootfsRequest, detached_directory, open_root
+from rootless.plan.namespaces import is_joined, modes_of
 from rootless.plan.translate import Surroundings, Translation, translate
 from rootless.run.create import hard_limits
 from rootless.spec.record import record
@@ -95,6 +96,10 @@ def prepare(basis: Basis, net: NetConfig, pending: Pending | None, undo: Undo) -
     rootfs = _rootfs(basis, run_dir, undo)
     basis.caller.trace("mount")
     around = _around(basis, run_dir, net, rootfs)
+    if any([is_joined(mode) for _, mode in modes_of(options)]):
+        from rootless.supervise.joining import like_the_others
+
+        around = like_the_others(options, roots, around)
     translation = translate(options, basis.image.config if basis.image else {}, around)
     _check_places(rootfs)
     warnings += translation.warnings
@@ -208,6 +213,8 @@ def _around(basis: Basis, run_dir: str, net: NetConfig, rootfs: RootfsMount) -> 
         default_user=user,
         hard_limits=hard_limits(),
         host_devices=_host_devices() if options.privileged else (),
+        device_number=_device_number,
+        cdi_specs=_cdi_specs,
     )
 
 
@@ -226,6 +233,18 @@ def _zone(name: str) -> bytes | None:
     from rootless.mount.hostparts import read_zone
 
     return read_zone(name)
+
+
+def _device_number(path: str, flag: str) -> tuple[int, int]:
+    from rootless.mount.hostparts import device_number
+
+    return device_number(path, flag)
+
+
+def _cdi_specs() -> tuple[tuple[str, str], ...]:
+    from rootless.mount.hostparts import cdi_specs
+
+    return cdi_specs()
 
 
 def _host_devices() -> tuple[str, ...]:
@@ -268,6 +287,10 @@ def prepared_mounts(basis: Basis, p: Prepared, owner: tuple[int, int], undo: Und
         from rootless.supervise.tmpfs import prepared_tmpfs
 
         found = prepared_tmpfs(t.spec, p.rootfs.fd)
+    if basis.options.ipc.startswith("container:"):
+        from rootless.supervise.joining import shared_memory
+
+        found += shared_memory(t.spec)
     if not t.specials and not t.secret_files and not t.volumes:
         return found
     from rootless.mount.volumemounts import is_needed, open_mounts

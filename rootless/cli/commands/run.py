@@ -54,6 +54,15 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     return _forked(asked, roots, options, pull)
 
 
+def shared_ids(asked: RunOptions, roots: Roots) -> RunOptions:
+    """Return *asked* with the ids of the container whose user namespace it names. Raises: UsageError"""
+    if not asked.userns.startswith("container:"):
+        return asked
+    from rootless.supervise.joining import with_shared_ids
+
+    return with_shared_ids(asked, roots)
+
+
 def asked_options(parsed: Parsed, options: GlobalOptions) -> RunOptions:
     """Return what the flags of run or create ask for. Raises: UsageError"""
     asked = run_options(parsed, options, os.environ, os.getcwd(), _read_text)
@@ -70,7 +79,7 @@ def _supervise(
     from rootless.cli.main import warn
     from rootless.supervise.early import Early
 
-    early = Early(asked, roots.run, os.environ)
+    early = Early(shared_ids(asked, roots), roots.run, os.environ)
     try:
         from rootless.supervise.session import Caller, run
 

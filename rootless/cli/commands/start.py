@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.cli.commands.run import driver_of, follow, puller, tracer
+from rootless.cli.commands.run import driver_of, follow, puller, shared_ids, tracer
 from rootless.cli.parser import Command, Parsed, parse
 from rootless.engine import life
 from rootless.errors import ContainerStateError, RootlessError, UsageError
@@ -142,7 +142,8 @@ def _supervise(
     from rootless.supervise.early import Early
 
     try:
-        early = Early(saved.decode(dict(container.data.get("options") or {})), roots.run, os.environ)
+        early = Early(shared_ids(saved.decode(dict(container.data.get("options") or {})), roots), roots.run,
+                      os.environ)  # fmt: skip
         try:
             from rootless.supervise.session import Caller, start
 
