@@ -200,6 +200,11 @@ def create(
     options, warnings = settled(options, roots)
     for text in warnings:
         warn(text)
+    if options.secrets:
+        from rootless.store import secrets
+
+        for secret in options.secrets:
+            secrets.find(roots, secret.source)
     container = containers.Container(cid, options.name or free_name(roots), {})
     container.data.update(new_record(cid, container.name, options, image, roots, driver))
     containers.create(roots, container)

@@ -9,6 +9,7 @@ import time
 from rootless.errors import ContainerStateError, UsageError
 from rootless.kernel.fds import Fd
 from rootless.kernel.paths import read_in_root
+from rootless.plan.secrets import with_variables
 from rootless.plan.translate import translate
 from rootless.run.create import Created
 from rootless.spec.record import replace
@@ -178,9 +179,11 @@ def exec_process(options: Any, image: dict[str, Any], p: Prepared, pid: int, bod
             workdir=str(body.get("workdir") or options.workdir),
             env=(*options.env, *[(str(name), str(value)) for name, value in body.get("env") or ()]),
             privileged=bool(options.privileged or body.get("privileged")),
+            secrets=(),
             warnings=(),
         )
-        process = translate(asked, image, around).spec.process
+        # Secrets as the container has them, whether or not they are still in the store.
+        process = with_variables(translate(asked, image, around).spec, p.translation.secret_env).process
     if process is None or not process.args:
         raise UsageError("must provide a non-empty command to start an exec session: invalid argument")
     return process
