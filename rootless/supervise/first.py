@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import select
 import time
 
+from rootless.kernel.fds import pipe
 from rootless.supervise.streams import Stream
 from rootless.supervise.supervision import Supervision
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FIRST_SECONDS = 0.05
 
@@ -26,6 +32,39 @@ def run_first(s: Supervision, seconds: float = FIRST_SECONDS) -> bool:
     return True
 
 
+def run_while_loading(s: Supervision, load: Callable[[], object]) -> bool:
+    """Serve *s* while *load* imports what a long life needs, in a thread that ends with it.
+
+    Importing trio takes a tenth of a second: a container that ends meanwhile, and who waits for that, need not wait for
+    it.
+
+    Blocks:  until one of both is over
+    Returns: whether it was the container, with its output through
+    Raises:  what *load* raised
+    """
+    done, tell = pipe()
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            load()
+        except BaseException as error:
+            failed.append(error)
+        tell.close()
+
+    _thread.start_new_thread(work, ())
+    with done:
+        while s.exit_status is None:
+            if _turn(s, 60.0, done.fileno()):
+                break
+    if s.exit_status is None:
+        if failed:
+            raise failed[0]
+        return False
+    drain(s)
+    return True
+
+
 def drain(s: Supervision) -> None:
     """Move what the container wrote before it ended; what was read already has all the time that its reader takes."""
     until = s.drain_deadline()
@@ -36,8 +75,11 @@ def drain(s: Supervision) -> None:
             break
 
 
-def _turn(s: Supervision, seconds: float) -> bool:
-    """Wait for one thing or more, and do it. Returns False when the time was over first."""
+def _turn(s: Supervision, seconds: float, wake: int = -1) -> bool:
+    """Wait for one thing or more, and do it.
+
+    Returns: whether there was one; with *wake*, whether that descriptor was readable
+    """
     if s.deadline is not None:
         seconds = min(seconds, max(s.deadline - time.monotonic(), 0.0))
     poller = select.poll()
@@ -47,6 +89,8 @@ def _turn(s: Supervision, seconds: float) -> bool:
         for _, pidfd, _ in s.servers:
             poller.register(pidfd.fileno(), select.POLLIN)
     poller.register(s.inbox.fileno(), select.POLLIN)
+    if wake >= 0:
+        poller.register(wake, select.POLLIN)
     link = s.link.fileno() if s.link is not None and s.link.open else -1
     if link >= 0:
         poller.register(link, select.POLLIN)
@@ -85,7 +129,7 @@ def _turn(s: Supervision, seconds: float) -> bool:
             s.servers = ()
         if s.pidfd.fileno() in ready:
             s.reap()
-    return bool(ready)
+    return wake in ready if wake >= 0 else bool(ready)
 
 
 def _known(events: list[tuple[Stream, bool]]) -> int:

@@ -22,7 +22,7 @@ from rootless.supervise import creation, packets
 from rootless.supervise.client import SOCKET
 from rootless.supervise.detach import let_go
 from rootless.supervise.early import network
-from rootless.supervise.first import run_first
+from rootless.supervise.first import run_first, run_while_loading
 from rootless.supervise.launch import Launched, LaunchRequest, launch
 from rootless.supervise.orphans import clean_orphans, kill_orphans
 from rootless.supervise.prepare import (
@@ -484,10 +484,16 @@ def _serve(life: Life, p: Prepared, launched: Launched) -> None:
         _serve_streams(life, p, launched)
 
 
+def _load() -> None:
+    """Import what a long life needs: an upgrade of the package must not mix versions later."""
+    import rootless.supervise.main
+    import rootless.supervise.offers  # noqa: F401
+
+
 def _serve_streams(life: Life, p: Prepared, launched: Launched) -> None:
     supervision = launched.supervision
     supervision.notifier = life.notifier
-    if run_first(supervision):
+    if run_first(supervision) or run_while_loading(supervision, _load):
         return
     from rootless.supervise.main import run_main
     from rootless.supervise.offers import service_for
