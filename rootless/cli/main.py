@@ -141,9 +141,14 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, tuple[str, ...], str]]]] = {
     }),
 }  # fmt: skip
 
+# verbs for programs: nobody types them
+HIDDEN: dict[str, tuple[str, tuple[str, ...], str]] = {"__complete": ("complete", (), "")}
+# what took the place of a verb of podman that will not come
+INSTEAD = {"generate": "`rootless container unit NAME` prints a systemd unit; there is nothing else to generate"}
+
 # podman's other verbs: known, and refused in one line each
 LATER = (
-    "auto-update", "build", "buildx", "commit", "export", "generate", "history", "import", "kube", "load", "login",
+    "auto-update", "build", "buildx", "commit", "export", "history", "import", "kube", "load", "login",
     "logout", "machine", "manifest", "play", "pod", "push", "save", "search", "tag", "untag",
 )  # fmt: skip
 LATER_IN_GROUP = {
@@ -270,7 +275,7 @@ def _run_verb(words: list[str], options: GlobalOptions) -> int:
     verb, rest = words[0], words[1:]
     if verb == "help":
         return _help(rest, options)
-    entry = VERBS.get(verb)
+    entry = VERBS.get(verb) or HIDDEN.get(verb)
     if entry is None and verb in GROUPS:
         summary, members = GROUPS[verb]
         if not rest or rest[0] in ("--help", "-h"):
@@ -286,6 +291,8 @@ def _run_verb(words: list[str], options: GlobalOptions) -> int:
             return EXIT_ENGINE
         rest = rest[1:]
     if entry is None:
+        if verb in INSTEAD:
+            raise UsageError(f"`rootless {verb}` does not exist: {INSTEAD[verb]}")
         if verb in LATER:
             raise UsageError(f"`rootless {verb}` is not there yet: podman has this command, rootless does not")
         raise UsageError(*_unknown(verb))
@@ -297,12 +304,25 @@ def _run_verb(words: list[str], options: GlobalOptions) -> int:
 
 def _help(rest: list[str], options: GlobalOptions) -> int:
     names = [word for word in rest if not word.startswith("-")]
+    if "--man" in rest:
+        return _man(tuple(names), options)
     if not names:
         sys.stdout.write(_program_help())
         return 0
     if names[0] in VERBS or names[0] in GROUPS:
         return _run_verb([*names[: 2 if names[0] in GROUPS else 1], "--help"], options)
     raise UsageError(f"unknown help topic `{' '.join(names)}`")
+
+
+def _man(names: tuple[str, ...], options: GlobalOptions) -> int:
+    """Print the man page of a verb, made from its table."""
+    from rootless.cli import manpage, tables
+
+    command = tables.command_of(names, options) if 0 < len(names) < 3 else None
+    if command is None:
+        raise UsageError(f"no man page for `{' '.join(names)}`", hint="rootless help --man VERB")
+    sys.stdout.write(manpage.command_page(command))
+    return 0
 
 
 def _program_help() -> str:

@@ -60,6 +60,11 @@ def test_no_verb(capsys: Captured) -> None:
         ),
         (["commit"], "Error: `rootless commit` is not there yet: podman has this command, rootless does not\n"),
         (
+            ["generate", "systemd", "x"],
+            "Error: `rootless generate` does not exist: `rootless container unit NAME` prints a systemd unit; there is "
+            "nothing else to generate\n",
+        ),
+        (
             ["image", "prune"],
             "Error: `rootless image prune` is not there yet: podman has this command, rootless does not\n",
         ),
