@@ -6,6 +6,7 @@ inputs are known and awaited only where the launch needs it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import posix
 import time
@@ -175,6 +176,8 @@ def _stdio(request: LaunchRequest) -> tuple[list[Fd], list[Fd]]:
     """Return the container's stdin, stdout, stderr and our ends of them; with a terminal it makes its own."""
     if request.tty:
         return [open_fd("/dev/null", posix.O_RDWR) for _ in range(3)], []
+    if request.passthrough:
+        return [Fd(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)) for number in range(3)], []
     if request.interactive:
         stdin, feed = pipe()
         ends = [feed]
@@ -218,7 +221,7 @@ def _supervision(
         posix.set_blocking(master.fileno(), False)
         s.output = [Stream(master, out, tap=lambda data: s.on_output(1, data), stays=stays)]
         feed = master.dup()
-    else:
+    elif ends:
         *feeds, out_r, err_r = ends
         s.output = [Stream(out_r, out, tap=lambda data: s.on_output(1, data), stays=stays),
                     Stream(err_r, err, tap=lambda data: s.on_output(2, data), stays=stays)]  # fmt: skip

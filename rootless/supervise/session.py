@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 
-from rootless.errors import ContainerStateError, WorkdirError
+from rootless.errors import ContainerStateError, UsageError, WorkdirError
 from rootless.kernel.fds import Fd
 from rootless.kernel.seccomp import program_for
 from rootless.kernel.undo import Undo
@@ -271,7 +271,7 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
             nested=inner_uids is not None, owner=owner[0], timeout_seconds=options.timeout,
             sysctls=tuple([key for key, _ in options.sysctls]),
             prepared=prepared_mounts(basis, p, (owner[0] or 0, owner[1] or 0), undo), preserve_fds=options.preserve_fds,
-            attached=life.attached, link=life.link, log=_open_log(life), hold=life.hold,
+            attached=life.attached, link=life.link, passthrough=_passes_through(life), log=_open_log(life), hold=life.hold,
             keep_groups=t.keep_groups, cgroup=_cgroup(life, t.spec, undo),
         )  # fmt: skip
         basis.caller.trace("prepare")
@@ -357,6 +357,15 @@ def _known(life: Life, p: Prepared, new_volumes: tuple[str, ...]) -> dict[str, A
         "stop_signal": t.stop_signal,
         "mounts": [[v.name, v.path, v.target] for v in t.volumes] + [["", b.source, b.target] for b in t.binds],
     }
+
+
+def _passes_through(life: Life) -> bool:
+    """Say whether the container gets our own stdio. Raises: UsageError - it has a terminal of its own"""
+    if (life.data.get("log") or {}).get("driver") != "passthrough":
+        return False
+    if life.options.tty:
+        raise UsageError("the passthrough log-driver cannot be used with a terminal (--tty)")
+    return True
 
 
 def _open_log(life: Life) -> Log | None:
