@@ -45,7 +45,8 @@ class LaunchRequest:
     Shape: *run_dir* holds the generated files and the directory `root`; *prepared* are mounts made outside, by
            destination; *owner* is the container user's uid in our ids, to whom the pipes of stdio are given;
            *attached* are those of stdin, stdout, stderr that are our own; *hold*: START is left to `Launched.begin`;
-           *keep_groups*: the process keeps our supplementary groups; *cgroup* is what it is cloned into
+           *keep_groups*: the process keeps our supplementary groups; *cgroup* is what it is cloned into;
+           *passthrough*: our own stdio is the container's, and nobody sees what goes over it
     """
 
     cid: str
@@ -71,6 +72,7 @@ class LaunchRequest:
     hold: bool = False
     keep_groups: bool = False
     cgroup: Fd | None = None
+    passthrough: bool = False
 
 
 class Launched:
