@@ -108,6 +108,12 @@ def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: Calla
 
             find_image(asked, roots, pull, warn)
             asked = replace(asked, pull="missing")
+    if asked.detach and os.path.isdir("/run/systemd/system"):
+        from rootless.engine.linger import warning
+
+        text = warning(os.environ, roots.run)
+        if text:
+            warn(text)
     sys.stdout.flush()
     forked = fork_supervisor(attached=not asked.detach)
     if isinstance(forked, Link):
