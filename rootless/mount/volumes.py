@@ -145,9 +145,18 @@ def _has_mount(roots: Roots, name: str) -> bool:
 
 
 def remove_all(roots: Roots, names: tuple[str, ...]) -> None:
-    """Delete the (anonymous) volumes *names*; call it inside our user namespace. Raises: StoreError"""
+    """Delete the anonymous volumes *names* that no other container took over; call it inside our user namespace.
+
+    Raises: StoreError
+    """
+    users = store.users(roots) if names else {}
     for name in names:
-        store.remove_volume(roots, name)
+        try:
+            owner = store.read_volume(roots, name).get("container")
+        except NotFound:
+            continue
+        if not [cid for cid in users.get(name, ()) if cid != owner]:
+            store.remove_volume(roots, name)
 
 
 def _fill(roots: Roots, volume: VolumeUse, root: Fd, owner: tuple[int, int]) -> None:

@@ -139,6 +139,17 @@ def list_volumes(roots: Roots) -> tuple[str, ...]:
     return tuple(sorted(atomic.names_in(volumes_dir(roots))))
 
 
+def users(roots: Roots) -> dict[str, list[str]]:
+    """Return the ids of the containers that have each volume, by its name."""
+    found: dict[str, list[str]] = {}
+    for container in containers.list_containers(roots):
+        names = {str(entry[0]) for entry in container.data.get("mounts") or () if entry[0]}
+        names.update([str(mount["Name"]) for mount in container.data.get("mounted") or () if mount.get("Name")])
+        for name in sorted(names):
+            found.setdefault(name, []).append(container.id)
+    return found
+
+
 def read_volume(roots: Roots, name: str) -> dict[str, Any]:
     """Return the record of a volume.
 
