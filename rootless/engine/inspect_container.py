@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_INTERVAL_NS = 30 * moment.SECOND_NS
 SHM_BYTES = 65536000
+_TMPFS = "rw,rprivate,nosuid,nodev,tmpcopyup"
+# what --read-only-tmpfs covers
+_SCRATCH = ("/run", "/tmp", "/var/tmp")
 
 
 def document(roots: Roots, one: Listed, *, size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def document(roots: Roots, one: Listed, *, size: tuple[int, int] | None = None) 
         "HostnamePath": _existing(f"{run_dir}/hostname"),
         "HostsPath": _existing(f"{run_dir}/hosts"),
         "StaticDir": scratch,
-        "OCIConfigPath": "",
+        **({"OCIConfigPath": ""} if one.state.get("started") else {}),
         "OCIRuntime": "rootless-oci",
         "ConmonPidFile": str(asked.get("supervisor_pidfile") or f"{run_dir}/pid"),
         "PidFile": str(asked.get("pidfile") or f"{run_dir}/child"),
@@ -75,7 +78,7 @@ def document(roots: Roots, one: Listed, *, size: tuple[int, int] | None = None) 
         "IsInfra": False,
         "IsService": False,
         "Config": _config(roots, one, asked, config, args),
-        "HostConfig": _host_config(one, asked, mounts, bounding),
+        "HostConfig": _host_config(one, asked, mounts, bounding, _ports(one, asked, config)),
     }
     return found
 
@@ -195,11 +198,11 @@ def _bindings(one: Listed) -> dict[str, Any]:
     for host_ip, host_port, container_port, protocol in one.data.get("ports") or ():
         entry = {"HostIp": "" if host_ip in ("0.0.0.0", "::") else host_ip, "HostPort": str(host_port)}
         found.setdefault(f"{container_port}/{protocol}", []).append(entry)
-    return {key: found[key] for key in sorted(found)}
+    return found
 
 
-def _network(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    network = one.data.get("network") or {}
+def _ports(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return published ports with their bindings, and exposed ones with none."""
     ports = _bindings(one)
     exposed = [str(name) if "/" in str(name) else f"{name}/tcp" for name in config.get("ExposedPorts") or ()]
     for port in asked.get("expose") or ():
@@ -207,6 +210,11 @@ def _network(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict
         exposed += [f"{number}/{protocol}" for number in range(first, first + int(port.get("length") or 1))]
     for name in exposed:
         ports.setdefault(name, None)
+    return {key: ports[key] for key in sorted(ports)}
+
+
+def _network(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    network = one.data.get("network") or {}
     address, address6 = str(network.get("address") or ""), str(network.get("address6") or "")
     return {
         "EndpointID": "",
@@ -222,7 +230,7 @@ def _network(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "Ports": {key: ports[key] for key in sorted(ports)},
+        "Ports": _ports(one, asked, config),
         "SandboxKey": f"/proc/{one.pid}/ns/net" if one.pid else "",
     }
 
@@ -250,16 +258,14 @@ def _config(
 ) -> dict[str, Any]:
     data = one.data
     command = Commands(roots).of(data)
-    attach = asked.get("attach")
-    attached = not asked.get("detach") if attach is None else bool(attach)
     health = _healthcheck(asked, config)
     found: dict[str, Any] = {
         "Hostname": str(data.get("hostname") or ""),
         "Domainname": str(asked.get("domainname") or ""),
         "User": str(data.get("user") or config.get("User") or ""),
-        "AttachStdin": bool(data.get("interactive")) and attached,
-        "AttachStdout": attached,
-        "AttachStderr": attached,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
         "Tty": bool(data.get("tty")),
         "OpenStdin": bool(data.get("interactive")),
         "StdinOnce": False,
@@ -296,7 +302,7 @@ def _config(
 
 
 def _host_config(
-    one: Listed, asked: dict[str, Any], mounts: list[dict[str, Any]], bounding: list[str]
+    one: Listed, asked: dict[str, Any], mounts: list[dict[str, Any]], bounding: list[str], ports: dict[str, Any]
 ) -> dict[str, Any]:
     from rootless.plan import defaults
 
@@ -310,11 +316,13 @@ def _host_config(
         for m in mounts
         if m["Type"] != "image"
     ]
-    tmpfs = {
-        str(v.get("target")): ",".join(["rw", "rprivate", *[str(o) for o in v.get("options") or ()]])
-        for v in asked.get("volumes") or ()
-        if v.get("kind") == "tmpfs"
-    }
+    scratch = _SCRATCH if asked.get("read_only") and asked.get("read_only_tmpfs", True) else ()
+    tmpfs = dict.fromkeys(scratch, _TMPFS)
+    for volume in asked.get("volumes") or ():
+        if volume.get("kind") == "tmpfs":
+            words = [str(word) for word in volume.get("options") or ()]
+            more = [word for word in words if word not in _TMPFS.split(",")]
+            tmpfs[str(volume.get("target"))] = ",".join([_TMPFS, *more])
     quota, period = int(limits.get("cpu_quota") or 0), int(limits.get("cpu_period") or 0)
     restart = str(asked.get("restart") or "no")
     return {
@@ -330,7 +338,7 @@ def _host_config(
             "Size": _human(int(log.get("max_size_bytes") or 0)),
         },
         "NetworkMode": str((data.get("network") or {}).get("mode") or ""),
-        "PortBindings": _bindings(one),
+        "PortBindings": ports,
         "RestartPolicy": {
             "Name": "" if restart == "no" else restart,
             "MaximumRetryCount": int(asked.get("restart_tries") or 0),
@@ -388,6 +396,7 @@ def _host_config(
         "MemorySwap": int(limits.get("memory_swap") or 0),
         "MemorySwappiness": int(limits.get("memory_swappiness") or 0),
         "OomKillDisable": bool(limits.get("oom_kill_disable")),
+        **({"Init": True} if asked.get("init") else {}),
         "PidsLimit": int(limits.get("pids") or 0),
         "Ulimits": _ulimits(asked),
         "CpuCount": 0,

@@ -190,7 +190,7 @@ def test_a_container_has_podmans_keys_in_podmans_order(roots: Roots) -> None:
     assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 0} and found["RestartCount"] == 4
     assert host["Binds"] == ["v:/v:ro,rprivate,noexec,rbind"]
     assert found["Mounts"] == [mount]
-    assert host["Tmpfs"] == {"/t": "rw,rprivate,size=1m"}
+    assert host["Tmpfs"] == {"/t": "rw,rprivate,nosuid,nodev,tmpcopyup,size=1m"}
     after = inspect.find_container(roots, "live")
     assert after is not None and after["State"]["Status"] == "exited"
 
