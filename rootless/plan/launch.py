@@ -27,7 +27,7 @@ CLONE_FLAGS = {
     "ipc": 0x08000000, "uts": 0x04000000, "cgroup": 0x02000000, "time": 0x00000080,
 }  # fmt: skip
 JOIN_ORDER = ("user", "network", "ipc", "uts", "cgroup", "time", "pid", "mount")
-SYNC_MAPS, SYNC_HOOKS = 1, 2
+SYNC_MAPS, SYNC_HOOKS, SYNC_CGROUP = 1, 2, 3
 RLIMITS = ("RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
            "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE",
            "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME")  # fmt: skip
@@ -48,7 +48,8 @@ class LaunchContext:
 
     Shape: *slots* names the descriptors that the stage inherits, in order, the first as number
            `first_slot`; "root" is the detached root file system, "cgroup", "start", "mount:DEST",
-           "ns:TYPE", "log" as they are used. *hard_limits* are our own hard limits by RLIMIT_ name
+           "ns:TYPE", "log" as they are used. *hard_limits* are our own hard limits by RLIMIT_ name. *cgroup_adopt*: the
+           cgroup cannot be cloned into from ours, somebody moves the helper there before it clones
     """
 
     bundle: str
@@ -77,6 +78,7 @@ class LaunchContext:
     sysctls_required: tuple[str, ...] | None = None  # None: all of them
     memory_policy: MemoryPolicy | None = None
     cgroup_path: str = "/sys/fs/cgroup"
+    cgroup_adopt: bool = False
     personality: int | None = None  # of an exec; the container's own comes from the Spec
 
 
@@ -117,7 +119,7 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
         # the helper makes that one too, and the container is cloned into both.
         before = [Op("UNSHARE", a=CLONE_FLAGS["user"], why="make the user namespace"), *mapped, *before]
         clone_flags &= ~CLONE_FLAGS["user"]
-    ops = [_close_strange(context), *_oom(process), *before]
+    ops = [*_adopted(context), _close_strange(context), *_oom(process), *before]
     ops.append(Op("CLONE", a=clone_flags, fd=_slot(context, "cgroup"), why="clone the container"))
     if clone_flags & CLONE_FLAGS["user"]:
         ops += mapped
@@ -147,13 +149,16 @@ def plan_launch(spec: Spec, context: LaunchContext) -> LaunchPlan:
 def plan_exec(process: Process, namespaces: tuple[str, ...], context: LaunchContext) -> LaunchPlan:
     """Return the plan that runs *process* in a container whose *namespaces* are the slots "ns:TYPE"."""
     warnings: list[str] = []
-    ops = [*_oom(process), Op("DUMPABLE", a=0, why="hide from the container while joining"), _close_strange(context)]
-    for kind in JOIN_ORDER:
-        if kind in namespaces:
-            ops.append(
-                Op("SETNS", a=CLONE_FLAGS[kind], fd=_slot(context, f"ns:{kind}"), why=f"join the {kind} namespace")
-            )
+    ops = [*_adopted(context), *_oom(process), Op("DUMPABLE", a=0, why="hide from the container while joining")]
+    ops.append(_close_strange(context))
+    joins = {kind: Op("SETNS", a=CLONE_FLAGS[kind], fd=_slot(context, f"ns:{kind}"), why=f"join the {kind} namespace")
+             for kind in namespaces}  # fmt: skip
+    ops += [joins[kind] for kind in JOIN_ORDER if kind in joins and kind != "cgroup"]
     ops.append(Op("CLONE", fd=_slot(context, "cgroup"), why="clone the process"))
+    if "cgroup" in joins:
+        # Not before: where cgroup namespaces delegate (mount option nsdelegate), whoever is in one may not enter a
+        # cgroup while the one it comes from lies outside (cgroups(7) ENOENT).
+        ops.append(joins["cgroup"])
     if "user" in namespaces:
         ops.append(Op("SETID", OPTIONAL, why="become root of the user namespace"))
     ops.append(Op("SETSID", why="make a session"))
@@ -168,6 +173,10 @@ def _oom(process: Process) -> list[Op]:
     if process.oom_score_adj is None:
         return []
     return [Op("OOM", OPTIONAL, a=process.oom_score_adj, why="set oom_score_adj")]
+
+
+def _adopted(context: LaunchContext) -> list[Op]:
+    return [Op("SYNC", a=SYNC_CGROUP, why="wait to be moved into the cgroup")] if context.cgroup_adopt else []
 
 
 def _close_strange(context: LaunchContext) -> Op:

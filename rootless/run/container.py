@@ -144,7 +144,8 @@ def create_container(request: CreateRequest) -> Container:
             socket_path = f"{state.directory(request.root, request.id)}/{state.START_SOCKET}"
             slots.append(("start", listening_socket(socket_path)))
         made: list[ContainerState] = [now]
-        plan = plan_launch(spec, _context(spec, request, slots, program, maps, now))
+        context = _context(spec, request, slots, program, maps, now)
+        plan = plan_launch(spec, replace(context, cgroup_adopt=bool(cgroup.ref.path) and cgroup.fd is None))
 
         def on_pid(pid: int, _pidfd: Fd) -> None:
             made[0] = state.with_process(made[0], pid)
@@ -169,6 +170,7 @@ def create_container(request: CreateRequest) -> Container:
         created = create(
             plan, slots=[fd for _, fd in slots], preserve_fds=request.preserve_fds, run_hooks=run_hooks, on_pid=on_pid,
             write_maps=None if maps is None else lambda pid: identity.write_maps(maps, pid), meanwhile=meanwhile,
+            join_cgroup=cgroup.adopt,
         )  # fmt: skip
         undo.push(created.kill)
         for _, fd in slots:

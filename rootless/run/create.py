@@ -90,12 +90,14 @@ def create(
     run_hooks: Callable[[int], None] | None = None,
     on_pid: Callable[[int, Fd], None] | None = None,
     meanwhile: Callable[[], None] | None = None,
+    join_cgroup: Callable[[int], None] | None = None,
 ) -> Created:
     """Run *plan* up to READY.
 
     Shape:   *write_maps* gets the pid when the new user namespace waits for its maps; *run_hooks* when the
              root is complete but not yet entered; *on_pid* as soon as the process exists; *meanwhile* is for what can
-             be done while the container mounts: the first moment in which nobody waits for us
+             be done while the container mounts: the first moment in which nobody waits for us; *join_cgroup* moves the
+             helper into the cgroup before it clones, where the plan asks for that
     Blocks:  until the container is created
     Raises:  what the callbacks raise; LaunchError, ExecNotFound, ExecNotExecutable, KernelError. Nothing is left then
     Owner:   the caller closes what is returned; *slots* and *stdio* stay the caller's
@@ -132,9 +134,10 @@ def create(
                     on_pid(pid, pidfd)
             elif action.do == "console" and fds:
                 console = fds.pop()
-            elif action.do in ("maps", "hooks"):
+            elif action.do in ("maps", "hooks", "cgroup"):
                 # A helper that makes the user namespace itself asks before there is a container.
-                _answer(action, pid or helper, write_maps if action.do == "maps" else run_hooks)
+                answers = {"maps": write_maps, "hooks": run_hooks, "cgroup": join_cgroup}
+                _answer(action, pid or helper, answers[action.do])
                 send_fds(sync, encode_message(Message("ACK", pid)))
                 if meanwhile is not None and pid:
                     meanwhile()

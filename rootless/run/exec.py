@@ -14,7 +14,7 @@ from rootless.errors import ContainerStateError, KernelError, LaunchError, Usage
 from rootless.kernel.fds import Fd, open_fd, read_file
 from rootless.plan.launch import LaunchContext, personality_of, plan_exec
 from rootless.run import console, state
-from rootless.run.cgroups.find import open_cgroup
+from rootless.run.cgroups.find import may_join, open_cgroup
 from rootless.run.container import NS_SLOT, write_pid_file
 from rootless.run.create import Created, create, hard_limits
 from rootless.run.filters import seccomp_program
@@ -138,7 +138,8 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
     slots = _namespaces(now, request.root)
     cgroup = open_cgroup(now.cgroup)
     try:
-        if now.cgroup.path:
+        adopt = now.cgroup.driver == "systemd" and not request.cgroup and not may_join(now.cgroup.path)
+        if now.cgroup.path and not adopt:
             slots.append(("cgroup", _cgroup_fd(now, request.cgroup)))
         with open_fd(f"/proc/{now.pid}/root", posix.O_PATH | posix.O_DIRECTORY) as root:
             process = process_with_home(process, root)
@@ -158,10 +159,12 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
                 hard_limits=hard_limits() if process.rlimits else (), setgroups=setgroups,
                 groups_kept=not setgroups and not process.user.additional_gids,
                 personality=personality_of(spec.linux) if spec.linux else None,
-                memory_policy=spec.linux.memory_policy if spec.linux else None,
+                memory_policy=spec.linux.memory_policy if spec.linux else None, cgroup_adopt=adopt,
             ),
         )  # fmt: skip
-        created = create(plan, slots=[fd for _, fd in slots], preserve_fds=request.preserve_fds)
+        created = create(
+            plan, slots=[fd for _, fd in slots], preserve_fds=request.preserve_fds, join_cgroup=cgroup.adopt
+        )
     finally:
         cgroup.close()
         for _, fd in slots:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from _signal import strsignal
 
 from rootless.errors import ExecNotExecutable, ExecNotFound, InternalError, LaunchError, RootlessError, WorkdirError
-from rootless.plan.launch import SYNC_HOOKS, SYNC_MAPS
+from rootless.plan.launch import SYNC_CGROUP, SYNC_HOOKS, SYNC_MAPS
 from rootless.plan.wire import ELSE, Message, Op
 from rootless.spec.record import record
 
@@ -32,7 +32,7 @@ TABLE: dict[str, dict[str, str]] = {
 
 @record
 class Action:
-    """What to do next: `pid`, `maps`, `hooks`, `console`, `seccomp`, `ready`, `warn` or `fail`."""
+    """What to do next: `pid`, `maps`, `hooks`, `cgroup`, `console`, `seccomp`, `ready`, `warn` or `fail`."""
 
     do: str
     value: int = 0
@@ -55,7 +55,7 @@ class Handshake:
             raise InternalError(f"the stage sent {message.kind} while {self.phase}")
         self.phase = following
         if message.kind == "SYNC":
-            point = {SYNC_MAPS: "maps", SYNC_HOOKS: "hooks"}.get(message.a)
+            point = {SYNC_MAPS: "maps", SYNC_HOOKS: "hooks", SYNC_CGROUP: "cgroup"}.get(message.a)
             if point is None:
                 raise InternalError(f"the stage stopped at the unknown point {message.a}")
             return Action(point)

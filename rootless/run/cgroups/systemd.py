@@ -16,7 +16,7 @@ from rootless.errors import KernelError, NotSupported, UsageError
 from rootless.kernel.fds import Fd, pipe, read_file
 from rootless.kernel.process import pidfd_open, pidfd_send_signal, spawn, wait_pid
 from rootless.plan.resources import unit_properties
-from rootless.run.cgroups.find import ROOT
+from rootless.run.cgroups.find import ROOT, may_join
 from rootless.run.cgroups.v2 import V2Cgroup, enable_controllers
 from rootless.run.state import CgroupRef
 
@@ -167,6 +167,7 @@ def make_scope(request: CgroupRequest) -> SystemdCgroup:
             ("Slice", ("s", parent)),
             ("Delegate", ("b", True)),
             ("DefaultDependencies", ("b", False)),
+            ("CollectMode", ("s", "inactive-or-failed")),
             ("PIDs", ("au", [holder])),
         ]
         properties += [(p.name, (p.signature, p.value)) for p in unit_properties(request.resources)]
@@ -178,7 +179,8 @@ def make_scope(request: CgroupRequest) -> SystemdCgroup:
         _end(holder)
         raise
     cgroup = SystemdCgroup(CgroupRef("systemd", path, unit), holder)
-    cgroup.open()
+    if may_join(path):
+        cgroup.open()
     enable_controllers(path)
     return cgroup
 
@@ -246,6 +248,20 @@ class SystemdCgroup(V2Cgroup):
     def __init__(self, ref: CgroupRef, holder: int = 0) -> None:
         super().__init__(ref)
         self._holder = holder
+
+    def adopt(self, pid: int) -> None:
+        """Move *pid* into the scope; from another session's cgroup only systemd may do that.
+
+        Raises: KernelError(write); NotSupported with systemd's words
+        """
+        try:
+            super().adopt(pid)
+        except KernelError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM):
+                raise
+            below = self.ref.path.partition(f"/{self.ref.unit}")[2]
+            with Bus() as bus:
+                bus.call("AttachProcessesToUnit", "ssau", (self.ref.unit, below, [pid]))
 
     def close(self) -> None:
         """End the helper that held the scope: the container lives in it now."""

@@ -12,7 +12,8 @@ import time
 from rootless.errors import KernelError, NotSupported
 from rootless.kernel.fds import Fd, open_fd, read_file
 from rootless.kernel.process import pidfd_open, pidfd_send_signal
-from rootless.run.cgroups.find import ROOT
+from rootless.run.cgroups.find import ROOT, access, may_join
+from rootless.run.cgroups.find import own_path as own_path
 from rootless.run.state import CgroupRef
 
 TYPE_CHECKING = False
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
 
 _REMOVE_TRIES, _REMOVE_PAUSE_S = 100, 0.01
 _FREEZE_TRIES, _FREEZE_PAUSE_S = 1000, 0.002
-
-
-def own_path() -> str:
-    """Return our own cgroup below the mount point ("/" for its root); empty if it is not visible there."""
-    for line in read_file("/proc/self/cgroup").decode("utf-8", "surrogateescape").splitlines():
-        if line.startswith("0::"):
-            path = line[3:]
-            return "" if path.startswith("/..") else path
-    return ""
-
-
-def _access(path: str, mode: int) -> bool:
-    # As effective ids: in a user namespace they are what the kernel asks for.
-    return posix.access(path, mode, effective_ids=True)
 
 
 def make_v2(container: str, wanted: str | None) -> V2Cgroup:
@@ -62,7 +49,7 @@ def make_v2(container: str, wanted: str | None) -> V2Cgroup:
     made: list[str] = []
     try:
         _make_directories(full, made)
-        if not _may_join(own, path):
+        if not may_join(ROOT + path):
             raise NotSupported("cgroup", (f"cgroup.procs between {own or '/'} and {path} is not ours to write",))
     except (KernelError, NotSupported) as error:
         for directory in reversed(made):
@@ -106,26 +93,17 @@ def _check_found(cgroup: V2Cgroup, full: str) -> None:
                           errno.EBUSY, full)  # fmt: skip
 
 
-def _may_join(own: str, path: str) -> bool:
-    """Say whether a process may move from our cgroup to *path*: it needs cgroup.procs of the common ancestor."""
-    a, b = (own or "/").strip("/").split("/"), path.strip("/").split("/")
-    common: list[str] = []
-    for x, y in zip(a, b):
-        if x != y:
-            break
-        common.append(x)
-    ancestor = "/".join([ROOT, *[part for part in common if part]])
-    return _access(f"{ancestor}/cgroup.procs", posix.W_OK) and _access(f"{ROOT}{path}/cgroup.procs", posix.W_OK)
-
-
 def enable_controllers(full: str) -> None:
     """Hand the controllers down from parent to child as far as we may.
 
-    EBUSY where processes live beside the children ("no internal processes"), EACCES above what is delegated.
+    Not where processes live beside the children: controllers of domains are refused there (EBUSY), and the others would
+    make a threaded domain of it, in whose children nothing can run (EOPNOTSUPP). The root of the hierarchy is exempt.
+
+    Source: cgroup-v2.rst "No Internal Process Constraint", "Threads"
     """
     path = ROOT
     for part in full[len(ROOT) :].strip("/").split("/"):
-        if _access(f"{path}/cgroup.subtree_control", posix.W_OK):
+        if access(f"{path}/cgroup.subtree_control", posix.W_OK) and not _inhabited(path):
             have = read_file(f"{path}/cgroup.controllers").split()
             for controller in have:
                 try:
@@ -133,6 +111,13 @@ def enable_controllers(full: str) -> None:
                 except KernelError:
                     continue
         path = f"{path}/{part}"
+
+
+def _inhabited(path: str) -> bool:
+    try:
+        return access(f"{path}/cgroup.type", posix.F_OK) and bool(read_file(f"{path}/cgroup.procs").strip())
+    except (KernelError, OSError):
+        return True
 
 
 def _write(path: str, value: str) -> None:
@@ -175,7 +160,7 @@ class V2Cgroup:
         missing: list[str] = []
         for write in writes:
             path = f"{self.ref.path}/{write.file}"
-            if write.file == "io.weight" and not _access(path, posix.F_OK):
+            if write.file == "io.weight" and not access(path, posix.F_OK):
                 # bfq's own file takes the weight without "default".
                 path = f"{self.ref.path}/io.bfq.weight"
             try:
@@ -212,7 +197,7 @@ class V2Cgroup:
 
     def kill(self, signal: int) -> bool:
         """Send *signal* to all processes; False if there is no such cgroup."""
-        if not _access(self.ref.path, posix.F_OK):
+        if not access(self.ref.path, posix.F_OK):
             return False
         if signal == 9:
             try:
