@@ -35,7 +35,12 @@ ON_PATH = (
     "rootless/cli/parser.py",
     "rootless/cli/flags_run.py",
     "rootless/cli/oci.py",
-    "rootless/cli/commands/run.py",
+    "rootless/cli/commands/*.py",
+    "rootless/cli/output.py",
+    "rootless/cli/go*.py",
+    "rootless/engine/*.py",
+    "rootless/store/*.py",
+    "rootless/supervise/client.py",
     "netns/driver.py",
     "netns/drv_*.py",
     "netns/config.py",
@@ -43,7 +48,7 @@ ON_PATH = (
     "netns/addressing.py",
     "netns/rtnetlink.py",
 )
-OFF_PATH = ("**/build_*.py", "rootless/__main__.py")
+OFF_PATH = ("**/build_*.py", "rootless/__main__.py", "rootless/engine/pulling.py")
 
 PURE = ("rootless/spec", "rootless/proto", "rootless/plan")
 IMPURE = frozenset("os posix socket _socket subprocess time random trio select fcntl pathlib tempfile shutil".split())
@@ -56,7 +61,7 @@ TRIO = (
     "rootless/cli",
     "netns",
 )
-FORKS = ("rootless/kernel/probe.py", "rootless/supervise/detach.py", "tests/support/")
+FORKS = ("rootless/kernel/fork.py", "rootless/kernel/probe.py", "rootless/supervise/detach.py", "tests/support/")
 
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from rootless import __version__
 from rootless.errors import RootlessError
@@ -22,8 +21,10 @@ from rootless.spec import facts as f
 from rootless.spec.platform import from_machine
 from rootless.store import containers, images
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from rootless.spec.facts import Finding
     from rootless.spec.idmap import IdMap

@@ -141,11 +141,11 @@ def _layer_directories(roots: Roots, links: tuple[str, ...]) -> dict[str, str]:
 
 
 def _annotations(roots: Roots, digest: str) -> dict[str, Any]:
-    """Return the annotations of the manifest; none where it is not kept."""
-    from rootless.store import blobs
+    """Return the annotations of the manifest; none where it is not kept. Its digest was checked when it came."""
+    from rootless.store.atomic import read_file
 
     try:
-        data = blobs.read(roots, digest)
+        data = read_file(f"{roots.data}/blobs/{digest.replace(':', '/')}")
         return _object(loads(data), "annotations") if data else {}
     except (JSONTextError, RootlessError):
         return {}

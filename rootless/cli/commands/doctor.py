@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from rootless.cli import output
 from rootless.cli.parser import Command, parse
@@ -21,7 +20,10 @@ from rootless.spec import facts as f
 from rootless.spec.record import replace
 from rootless.store.layout import find_roots
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.plan.options import GlobalOptions
     from rootless.spec.facts import Finding, HostFacts, Settings
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from rootless.cli import output
 from rootless.cli.gotemplate import struct
@@ -15,7 +14,10 @@ from rootless.cli.parser import Command, parse
 from rootless.engine.info import gather
 from rootless.store.layout import find_roots
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.plan.options import GlobalOptions
 
 COMMAND = Command(

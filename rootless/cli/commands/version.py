@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from rootless import __version__
 from rootless.cli.parser import Command, parse
 from rootless.spec.platform import from_machine
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.plan.options import GlobalOptions
 
 COMMAND = Command(
