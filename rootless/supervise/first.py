@@ -1,8 +1,12 @@
-"""The first moment of a container: one plain poll(2) loop, so that a short one never imports trio."""
+"""The first second of a container: one plain poll(2) loop, so that a short one never imports trio.
+
+Source: docs/decisions/0015-trio-after-a-second.md
+"""
 
 from __future__ import annotations
 
 import _thread
+import posix
 import select
 import time
 
@@ -14,11 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_SECONDS = 0.05
+FIRST_SECONDS = 1.0
+LOADING_NICE = 10
 
 
-def run_first(s: Supervision, seconds: float = FIRST_SECONDS) -> bool:
-    """Serve *s* for *seconds* or until its container has ended and its output is through; say which.
+def run_first(s: Supervision, client: int, seconds: float = FIRST_SECONDS) -> bool:
+    """Serve *s* for *seconds*, until *client* is readable, or until its container has ended; say whether it was that.
 
     Blocks: up to *seconds*, and after the container's end until the streams are drained
     """
@@ -27,16 +32,17 @@ def run_first(s: Supervision, seconds: float = FIRST_SECONDS) -> bool:
         now = time.monotonic()
         if now >= until:
             return False
-        _turn(s, until - now)
+        if _turn(s, until - now, client) and s.exit_status is None:
+            return False
     drain(s)
     return True
 
 
-def run_while_loading(s: Supervision, load: Callable[[], object]) -> bool:
+def run_while_loading(s: Supervision, load: Callable[[], object], *, urgent: bool) -> bool:
     """Serve *s* while *load* imports what a long life needs, in a thread that ends with it.
 
     Importing trio takes a tenth of a second: a container that ends meanwhile, and who waits for that, need not wait for
-    it.
+    it; nor do others who want the processor, unless it is *urgent*.
 
     Blocks:  until one of both is over
     Returns: whether it was the container, with its output through
@@ -47,6 +53,9 @@ def run_while_loading(s: Supervision, load: Callable[[], object]) -> bool:
 
     def work() -> None:
         try:
+            if not urgent:
+                # Linux: of this thread alone (setpriority(2), "C library/kernel differences"), which ends soon.
+                posix.setpriority(posix.PRIO_PROCESS, 0, LOADING_NICE)
             load()
         except BaseException as error:
             failed.append(error)

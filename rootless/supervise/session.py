@@ -10,6 +10,7 @@ Source: architecture.md, "The life of `rootless run`"
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from rootless.errors import ContainerStateError, UsageError, WorkdirError
@@ -22,7 +23,7 @@ from rootless.supervise import creation, packets
 from rootless.supervise.client import SOCKET
 from rootless.supervise.detach import let_go
 from rootless.supervise.early import network
-from rootless.supervise.first import run_first, run_while_loading
+from rootless.supervise.first import FIRST_SECONDS, run_first, run_while_loading
 from rootless.supervise.launch import Launched, LaunchRequest, launch
 from rootless.supervise.orphans import clean_orphans, kill_orphans
 from rootless.supervise.prepare import (
@@ -502,7 +503,11 @@ def _load() -> None:
 def _serve_streams(life: Life, p: Prepared, launched: Launched) -> None:
     supervision = launched.supervision
     supervision.notifier = life.notifier
-    if run_first(supervision) or run_while_loading(supervision, _load):
+    seconds = 0.0 if life.health is not None else FIRST_SECONDS
+    if run_first(supervision, life.control.fileno(), seconds):
+        return
+    asked = bool(select.select([life.control.fileno()], [], [], 0)[0])
+    if run_while_loading(supervision, _load, urgent=asked or life.health is not None):
         return
     from rootless.supervise.main import run_main
     from rootless.supervise.offers import service_for
