@@ -1,7 +1,7 @@
 """Show how a pull goes: bars on a terminal, a line for each event elsewhere, nothing with --quiet.
 
 Used by `rootless pull` on its own events, and by `rootless run` on the lines that its pulling child
-writes, so nothing here imports httpx, ssl or trio; rich only once there is a terminal.
+writes, so nothing here imports httpx, ssl or trio before the fork; rich only once there is a terminal.
 
 Source: the lines are podman 4.3's
 """
@@ -82,25 +82,68 @@ def follow(source: Fd, renderer: Renderer) -> Pulled:
         renderer.close()
 
 
-def pull_in_child(argv: list[str], *, quiet: bool = False) -> Pulled:
-    """Run `rootless ARGV --progress-fd N`, whose first word is pull, and show how it goes on stderr.
+class PullChild:
+    """`rootless ARGV --progress-fd N`, whose first word is pull, in a fork of this process, which goes on.
 
-    Blocks:  until the image is in the store
-    Raises:  RootlessError as the child met it
+    Owner: `finish` or `close` waits for the child
     """
-    from rootless import launcher
-    from rootless.kernel.fds import pipe
-    from rootless.kernel.process import spawn, wait_pid
 
-    ours, theirs = pipe()
-    with ours:
+    def __init__(self, argv: list[str]) -> None:
+        """Start it. Raises: InternalError: this process has several threads"""
+        from rootless.kernel.fds import pipe
+        from rootless.kernel.fork import fork_child
+
+        self._source, theirs = pipe()
         with theirs:
-            pid = spawn(launcher.command("rootless", *argv[:1], "--progress-fd=3", *argv[1:]), fds={3: theirs})
+            self._pid = fork_child(theirs, lambda: _pull_here(argv))
+
+    def finish(self, *, quiet: bool = False) -> Pulled:
+        """Show how it goes on stderr.
+
+        Blocks:  until the image is in the store
+        Raises:  RootlessError as the child met it
+        """
         try:
-            return follow(ours, make_renderer(sys.stderr, quiet=quiet))
+            return follow(self._source, make_renderer(sys.stderr, quiet=quiet))
         finally:
-            ours.close()  # a child that goes on writing ends by EPIPE
-            wait_pid(pid)
+            self._end()
+
+    def close(self) -> None:
+        """End it, if nobody has waited for it: whoever started it needs no image any more."""
+        if self._source.closed:
+            return
+        import _signal
+        import posix
+
+        posix.kill(self._pid, _signal.SIGTERM)  # not reaped yet, so the pid is its own
+        self._end()
+
+    def _end(self) -> None:
+        from rootless.kernel.process import wait_pid
+
+        self._source.close()  # a child that goes on writing ends by EPIPE
+        wait_pid(self._pid)
+
+
+def _pull_here(argv: list[str]) -> int:
+    """Be the child."""
+    import _signal
+
+    from rootless.cli.commands.pull import main
+    from rootless.cli.main import report
+    from rootless.kernel.fork import CHANNEL_FD
+    from rootless.kernel.process import set_name
+    from rootless.plan.options import GlobalOptions
+
+    set_name("rootless:[pull]")
+    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    try:
+        return main([f"--progress-fd={CHANNEL_FD}", *argv[1:]], GlobalOptions())
+    except RootlessError as error:
+        return report(error)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
 
 
 def human_size(count_bytes: int) -> str:

@@ -5,8 +5,6 @@ Source: distribution-spec "Error Codes"; RFC 9110 section 10.2.3 (Retry-After)
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
-
 from rootless.errors import RootlessError
 from rootless.spec import jsontext
 from rootless.spec.digest import Digest
@@ -150,8 +148,12 @@ def words_of(response: Response) -> str:
 def retry_after_ms(response: Response) -> int | None:
     """Return what Retry-After asks for; a date counts from the answer's own Date, so no clock is needed."""
     value = response.get("retry-after").strip()
+    if not value:
+        return None
     if value.isdigit():
         return int(value) * 1000
+    from email.utils import parsedate_to_datetime  # takes longer to load than a layer to arrive
+
     try:
         until, now = parsedate_to_datetime(value), parsedate_to_datetime(response.get("date"))
         return max(0, int((until - now).total_seconds() * 1000))

@@ -18,13 +18,13 @@ speaks, and the authorization that it accepted last. An `Exchange` fetches one o
 Decisions are data: how long to wait, where to go on, whether to give up. Time and randomness stay
 with the driver.
 
+Challenges and addresses are taken apart by modules that are only loaded for an answer that has one: before the first
+request nothing else takes as long as importing.
+
 Source: distribution-spec v1.1; RFC 9110 (redirects 15.4, ranges 14, Retry-After 10.2.3)
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
-from urllib.parse import urljoin, urlsplit
 
 from rootless.errors import AuthRequired, DigestMismatch, ManifestNotFound, RegistryError
 from rootless.proto.messages import (
@@ -43,13 +43,18 @@ from rootless.proto.messages import (
     retry_after_ms,
     words_of,
 )
-from rootless.proto.wwwauth import Challenge, Credentials, choose, parse_challenges, token_request
 from rootless.spec import jsontext, media
 from rootless.spec.descriptor import Descriptor
 from rootless.spec.digest import Digest, digest_of, parse_digest
 from rootless.spec.manifest import MAX_MANIFEST_BYTES
 from rootless.spec.record import record
 from rootless.spec.reference import ImageReference, is_loopback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from rootless.proto.wwwauth import Challenge, Credentials
 
 MAX_REDIRECTS = 10
 MAX_TOKEN_DANCES = 3
@@ -108,6 +113,12 @@ class RegistrySession:
         self.authorization, self.proven = value, False
         self.generation += 1
 
+    def document(self, asked: Asked) -> Exchange:
+        """Fetch what *asked* says."""
+        if asked.descriptor is None:
+            return self.manifest(asked.selector)
+        return self.config(asked.descriptor) if asked.is_config else self.manifest_by(asked.descriptor)
+
     def manifest(self, selector: str) -> Exchange:
         """Fetch the manifest or index that *selector*, a tag or a digest, names."""
         digest = parse_digest(selector) if ":" in selector else None
@@ -135,6 +146,15 @@ class RegistrySession:
 
 
 @record
+class Asked:
+    """A document that somebody needs: the manifest that *selector* names, or what *descriptor* does."""
+
+    selector: str = ""
+    descriptor: Descriptor | None = None
+    is_config: bool = False
+
+
+@record
 class Wanted:
     """The object of an exchange: "manifest", "document" or "blob"."""
 
@@ -146,12 +166,12 @@ class Wanted:
     urls: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class _Budget:
     """How often an exchange may fail before it gives up."""
 
-    in_a_row: int = 0
-    total: int = 0
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self.total = 0
 
     def spend(self) -> int | None:
         """Return how long to wait before the next attempt, in ms; None when it is over."""
@@ -163,21 +183,21 @@ class _Budget:
         return delay_ms
 
 
-@dataclass(slots=True)
 class Exchange:
     """Fetches one object: see the drawing above for the order of calls."""
 
-    session: RegistrySession
-    wanted: Wanted
-    offset: int = 0
-    _location: str = ""  # where redirects led; "" is the registry itself
-    _hops: int = 0
-    _dances: int = 0
-    _foreign: int = 0  # how many of wanted.urls were tried
-    _challenge: Challenge | None = None
-    _asked_token: bool = False
-    _sent_generation: int = 0
-    _budget: _Budget = field(default_factory=_Budget)
+    def __init__(self, session: RegistrySession, wanted: Wanted) -> None:
+        self.session = session
+        self.wanted = wanted
+        self.offset = 0
+        self._location = ""  # where redirects led; "" is the registry itself
+        self._hops = 0
+        self._dances = 0
+        self._foreign = 0  # how many of wanted.urls were tried
+        self._challenge: Challenge | None = None
+        self._asked_token = False
+        self._sent_generation = 0
+        self._budget = _Budget()
 
     # --- what to send
 
@@ -221,6 +241,8 @@ class Exchange:
             if session.credentials is not None:
                 session.authorize(session.credentials.basic())
             return None
+        from rootless.proto.wwwauth import token_request
+
         self._asked_token = True
         ask = token_request(challenge, session.scope, session.credentials)
         return Request(ask.method, ask.url, ask.headers, ask.body, session.bases[0].verify, MAX_TOKEN_BYTES)
@@ -297,10 +319,10 @@ class Exchange:
             why = "redirects without end" if target else "a redirect without a target"
             return Failed(RegistryError(f"reading {self.wanted.what}: {why}", status=response.status))
         url = _joined(here, target)
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in ("http", "https"):
             return Failed(RegistryError(f"reading {self.wanted.what}: redirect to {target!r}", status=response.status))
-        if parts.scheme == "http" and urlsplit(here).scheme == "https" and self.session.bases[0].verify:
+        if parts.scheme == "http" and _split(here).scheme == "https" and self.session.bases[0].verify:
             return Failed(
                 RegistryError(
                     f"reading {self.wanted.what}: the registry redirects from https to plain http ({parts.netloc})",
@@ -315,6 +337,8 @@ class Exchange:
         session = self.session
         if self._sent_generation != session.generation:
             return Again("another request was authorized meanwhile")
+        from rootless.proto.wwwauth import choose, parse_challenges, token_request
+
         challenge = choose(parse_challenges([v for k, v in response.headers if k == "www-authenticate"]))
         refused = bool(session.authorization) and not session.proven
         if challenge is None or refused or self._dances >= MAX_TOKEN_DANCES:
@@ -323,7 +347,7 @@ class Exchange:
             return Failed(self._auth_required(response))
         if challenge.scheme == "bearer":
             try:
-                realm = urlsplit(token_request(challenge, session.scope, None).url)
+                realm = _split(token_request(challenge, session.scope, None).url)
             except ValueError as error:
                 return Failed(self._auth_required(response, str(error)))
             if realm.scheme == "http" and session.bases[0].scheme == "https" and session.bases[0].verify:
@@ -342,7 +366,7 @@ class Exchange:
 
     def _token(self, response: Response) -> Event:
         """Take the token server's answer."""
-        host = urlsplit(self._challenge.get("realm")).netloc if self._challenge is not None else ""
+        host = _split(self._challenge.get("realm")).netloc if self._challenge is not None else ""
         if response.status in (408, 429, 500, 502, 503, 504):
             return self._busy(response)
         if response.status != 200:
@@ -457,16 +481,24 @@ class Exchange:
         return RegistryError(f"reading {self.wanted.what} from {host}: {failure.text}", hint=hint)
 
 
+def _split(url: str) -> SplitResult:
+    from urllib.parse import urlsplit
+
+    return urlsplit(url)
+
+
 def _joined(here: str, target: str) -> str:
     """Return the address that *target* means on the page *here*, "" when it is none."""
+    from urllib.parse import urljoin
+
     try:
         url = urljoin(here, target)
-        parts = urlsplit(url)
+        parts = _split(url)
         return url if parts.hostname and parts.port != 0 else ""
     except ValueError:  # brackets that do not match, a port that is no number
         return ""
 
 
 def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
+    parts = _split(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)

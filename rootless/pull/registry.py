@@ -18,7 +18,7 @@ from rootless.proto.messages import (
     Retry,
     Stream,
 )
-from rootless.proto.registry import Exchange, RegistrySession
+from rootless.proto.registry import Asked, Exchange, RegistrySession
 from rootless.pull.credentials import Keyring
 from rootless.pull.http import Answer, HttpClient, NoAnswer
 from rootless.pull.source import ByteSink
@@ -41,14 +41,18 @@ class RegistrySource:
         self._keyring = keyring
         self._events = events
 
-    async def manifest(self, selector: str) -> Document:
-        return await self._document(self._session.manifest(selector))
-
-    async def manifest_by(self, descriptor: Descriptor) -> Document:
-        return await self._document(self._session.manifest_by(descriptor))
-
-    async def config(self, descriptor: Descriptor) -> bytes:
-        return (await self._document(self._session.config(descriptor))).body
+    async def document(self, asked: Asked) -> Document:
+        exchange = self._session.document(asked)
+        while True:
+            event: Event
+            try:
+                async with self._http.send(exchange.next_request()) as answer:
+                    event = exchange.receive(answer.response)
+            except NoAnswer as error:
+                event = exchange.failed(error.failure)
+            if isinstance(event, Document):
+                return event
+            await self._act(exchange, event)
 
     async def layer(self, descriptor: Descriptor, sink: ByteSink) -> None:
         hasher = new_hasher(descriptor.digest.algorithm)
@@ -89,18 +93,6 @@ class RegistrySource:
                 f"{descriptor.digest.algorithm}:{got}",
                 hint="the registry or something between is broken; nothing was kept",
             )
-
-    async def _document(self, exchange: Exchange) -> Document:
-        while True:
-            event: Event
-            try:
-                async with self._http.send(exchange.next_request()) as answer:
-                    event = exchange.receive(answer.response)
-            except NoAnswer as error:
-                event = exchange.failed(error.failure)
-            if isinstance(event, Document):
-                return event
-            await self._act(exchange, event)
 
     async def _act(self, exchange: Exchange, event: Event) -> None:
         """Do what *event* says before the next request."""

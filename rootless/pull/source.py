@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rootless.proto.messages import Document
+from rootless.proto.registry import Asked
 from rootless.spec.descriptor import Descriptor
 
 
@@ -26,16 +27,8 @@ class ByteSink(Protocol):
 class ImageSource(Protocol):
     """A place that images come from."""
 
-    async def manifest(self, selector: str) -> Document:
-        """Return the manifest or index that a tag or digest names."""
-        ...
-
-    async def manifest_by(self, descriptor: Descriptor) -> Document:
-        """Return the manifest that an index names."""
-        ...
-
-    async def config(self, descriptor: Descriptor) -> bytes:
-        """Return the image's config."""
+    async def document(self, asked: Asked) -> Document:
+        """Return a manifest, an index or a config, verified as far as *asked* says what it must be."""
         ...
 
     async def layer(self, descriptor: Descriptor, sink: ByteSink) -> None:

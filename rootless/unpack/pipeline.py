@@ -14,56 +14,26 @@ Source:  layers that are unpacked without their parents get wrong directories an
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import trio
 
-from rootless.errors import DigestMismatch, InternalError, KernelError, UnpackError
+from rootless.errors import InternalError, KernelError, UnpackError
 from rootless.kernel.fds import Fd, open_fd, pipe, recv_fds, send_fds
 from rootless.spec import jsontext
 from rootless.store import layers
 from rootless.store.layers import StagedLayer, Staging
 from rootless.unpack.decompress import FORMATS
+from rootless.unpack.layerplan import LayerPlan, LayerResult, check_read, fault_of, name_of, result_of, staged
 from rootless.unpack.spawning import WorkerProcess, start_worker
 
+__all__ = ["LayerPlan", "LayerResult", "LayerSink", "Unpack", "open_unpack"]
+
 _PIPE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class LayerPlan:
-    """A layer of the image, before it is known what it holds."""
-
-    chain_id: str
-    diff_id: str
-    """What the image config promises for the unpacked bytes."""
-    parent: str
-    """Chain id of the layer below, empty for the base."""
-    compression: str
-    """One of decompress.FORMATS."""
-    digest: str = ""
-    """Digest of the blob, for messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerResult:
-    """What was unpacked."""
-
-    diff_id: str
-    size_bytes: int
-    entries: int
-    squashed: int
-    """Entries of owners that this namespace does not have."""
-    skipped_devices: int
-    """Device nodes, which only the real root can make."""
-    skipped_xattrs: int
-    """Attributes that this file system or user cannot set."""
-    forms: tuple[str, ...]
 
 
 class _Slot:
@@ -139,13 +109,7 @@ class Unpack:
                 continue
             if slot.result is None:
                 raise InternalError(f"layer {slot.plan.diff_id} was not unpacked")
-            r = slot.result
-            found.append(
-                StagedLayer(
-                    slot.path, slot.plan.chain_id, r.diff_id, slot.plan.parent, r.size_bytes, r.entries, r.squashed,
-                    r.forms,
-                )
-            )  # fmt: skip
+            found.append(staged(slot.plan, slot.path, slot.result))
         return tuple(found)
 
     def results(self) -> tuple[LayerResult, ...]:
@@ -211,12 +175,7 @@ class LayerSink:
         """
         await self._blob.aclose()
         message = await self._receive()
-        plan = self._slot.plan
-        if message["read"] != plan.diff_id:
-            raise DigestMismatch(
-                f"layer {plan.digest or plan.diff_id}: unpacked it has {message['read']}, the image's config promises"
-                f" {plan.diff_id}"
-            )
+        check_read(self._slot.plan, message)
         lower = []
         for slot in reversed(self._below):
             await slot.ready.wait()
@@ -224,8 +183,7 @@ class LayerSink:
                 raise UnpackError("a layer below it failed", layer=self._name())
             lower.append(slot.path)
         self._say({"lower": lower})
-        fields = (await self._receive())["done"]
-        result = LayerResult(**{**fields, "forms": tuple(fields["forms"])})
+        result = result_of(await self._receive())
         self._slot.path, self._slot.result = self._path, result
         self._slot.ready.set()
         return result
@@ -246,7 +204,7 @@ class LayerSink:
         return self._worker if complete else None
 
     def _name(self) -> str:
-        return self._slot.plan.digest or self._slot.plan.diff_id
+        return name_of(self._slot.plan)
 
     def _say(self, message: dict[str, Any], *given: Fd) -> None:
         try:
@@ -264,11 +222,5 @@ class LayerSink:
             raise UnpackError("the unpacker died", layer=self._name())
         message: dict[str, Any] = jsontext.loads(text)
         if "error" in message:
-            raise self._fault(message)
+            raise fault_of(self._slot.plan, message)
         return message
-
-    def _fault(self, message: dict[str, Any]) -> UnpackError:
-        hint = None
-        if message["errno"] in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space (rootless rmi), or keep the store elsewhere with --root DIR"
-        return UnpackError(message["error"], layer=self._name(), entry=message["entry"], hint=hint)

@@ -26,6 +26,8 @@ from tests.support.embedded import EmbeddedRegistry, Handler
 from tests.support.images import Directory, File, Image, Layer
 from tests.support.registry import ACCOUNT, Registry, free_port
 
+# A registry on loopback is asked without httpx; where TLS might be needed, it is not.
+CLIENTS = pytest.mark.parametrize("words", [(), ("--tls-verify=false",)], ids=["straight", "httpx"])
 BIG = random.Random(4).randbytes(3 << 20)
 
 
@@ -283,12 +285,15 @@ def flipped(data: bytes) -> bytes:
     return data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
 
 
-def test_a_wrong_digest(fails: Callable[..., Done], embedded_registry: EmbeddedRegistry, large: Image) -> None:
+@CLIENTS
+def test_a_wrong_digest(
+    fails: Callable[..., Done], embedded_registry: EmbeddedRegistry, large: Image, words: tuple[str, ...]
+) -> None:
     name = large.push(embedded_registry.host, "wrong")
     for layer in large.layers:
         embedded_registry.faults = {layer.digest: embedded.altered(flipped)}
-        assert f"layer {layer.digest}" in error(fails(name))
-        assert "a body with the digest sha256:" in error(fails(name))
+        said = error(fails(*words, name))
+        assert f"layer {layer.digest}" in said and "a body with the digest sha256:" in said
 
 
 def test_a_wrong_config_and_a_wrong_manifest(
@@ -332,25 +337,51 @@ def test_a_layer_that_is_no_archive(fails: Callable[..., Done], embedded_registr
     assert "layer sha256:" in error(fails(name))
 
 
+@CLIENTS
 def test_a_truncated_layer_goes_on_where_it_stopped(
-    cli: Cli, embedded_registry: EmbeddedRegistry, large: Image
+    cli: Cli, embedded_registry: EmbeddedRegistry, large: Image, words: tuple[str, ...]
 ) -> None:
     name = large.push(embedded_registry.host, "cut")
     big = large.layers[1].digest
     embedded_registry.faults[big] = embedded.truncated(1 << 20, times=1)
-    done = cli("pull", name)
+    done = cli("pull", *words, name)
     assert done.status == 0 and done.out.strip() == large.id
     assert "trying again" in done.err
     ranges = [headers.get("Range") for _, path, headers in embedded_registry.requests if big in path and _ == "GET"]
     assert len(ranges) == 2 and ranges[0] is None and ranges[1] is not None
 
 
+@CLIENTS
+def test_a_registry_that_knows_no_ranges(
+    cli: Cli, embedded_registry: EmbeddedRegistry, large: Image, words: tuple[str, ...]
+) -> None:
+    name = large.push(embedded_registry.host, "cut")
+    cut = embedded.truncated(1 << 20, times=1)
+    embedded_registry.faults[large.layers[1].digest] = lambda handler: cut(handler) or embedded.whole(handler)
+    done = cli("pull", *words, name)
+    assert done.status == 0 and done.err.count("trying again") == 1
+    (big,) = cli.data.glob("l/*/big")
+    assert big.read_bytes() == BIG
+
+
+def test_a_layer_of_unknown_length(cli: Cli, embedded_registry: EmbeddedRegistry, large: Image) -> None:
+    """What has no length is for the other client, which begins again."""
+    name = large.push(embedded_registry.host, "chunks")
+    embedded_registry.faults[large.layers[1].digest] = embedded.chunked
+    done = cli("pull", name)
+    assert done.status == 0 and done.err.count("Trying to pull") == 1
+    (big,) = cli.data.glob("l/*/big")
+    assert big.read_bytes() == BIG
+    assert list((cli.data / "staging").iterdir()) == []
+
+
+@CLIENTS
 def test_a_layer_that_is_always_truncated(
-    fails: Callable[..., Done], embedded_registry: EmbeddedRegistry, large: Image
+    fails: Callable[..., Done], embedded_registry: EmbeddedRegistry, large: Image, words: tuple[str, ...]
 ) -> None:
     name = large.push(embedded_registry.host, "cut")
     embedded_registry.faults[large.layers[1].digest] = embedded.truncated(1000)
-    done = fails(name)
+    done = fails(*words, name)
     assert f"layer {large.layers[1].digest}" in error(done) and "try again" in done.err
 
 
@@ -503,8 +534,11 @@ def test_a_full_disk(cli: Cli, docker_registry: Registry, large: Image, fill: st
     assert (place / "after").read_text() == (place / "before").read_text()
 
 
+@CLIENTS
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_pull_that_is_interrupted(cli: Cli, embedded_registry: EmbeddedRegistry, large: Image, number: int) -> None:
+def test_a_pull_that_is_interrupted(
+    cli: Cli, embedded_registry: EmbeddedRegistry, large: Image, number: int, words: tuple[str, ...]
+) -> None:
     name = large.push(embedded_registry.host, "slow")
     cli.ok("pull", "-q", small("kept").push(embedded_registry.host, "kept"))
     before = snapshot(cli)
@@ -520,7 +554,7 @@ def test_a_pull_that_is_interrupted(cli: Cli, embedded_registry: EmbeddedRegistr
         return True
 
     embedded_registry.faults[large.layers[1].digest] = stall
-    child = cli.start("pull", name)
+    child = cli.start("pull", *words, name)
     assert begun.wait(60)
     child.send_signal(number)
     child.communicate(timeout=60)
@@ -530,6 +564,32 @@ def test_a_pull_that_is_interrupted(cli: Cli, embedded_registry: EmbeddedRegistr
     if number == signal.SIGKILL:  # the next command makes the store what it was
         cli.ok("pull", "-q", f"{embedded_registry.host}/kept")
     assert snapshot(cli).keys() == before.keys()
+
+
+def test_a_run_that_fails_before_its_image_is_there(
+    cli: Cli, embedded_registry: EmbeddedRegistry, large: Image, tmp_path: Path
+) -> None:
+    """The pull begins while the command line is still being checked, and ends with it."""
+    name = large.push(embedded_registry.host, "early")
+    cli.ok("pull", "-q", small("kept").push(embedded_registry.host, "kept"))
+    before = snapshot(cli)
+    over = threading.Event()
+
+    def stall(handler: Handler) -> bool:
+        over.wait(60)
+        return False
+
+    embedded_registry.faults[large.layers[1].digest] = stall
+    taken = tmp_path / "cid"
+    taken.write_text("")
+    done = cli("run", "--rm", "--network=none", "--cidfile", str(taken), name, "true")
+    over.set()
+    assert done.status == 125 and "container id file exists" in done.err
+    assert snapshot(cli).keys() == before.keys()
+    embedded_registry.faults.clear()
+    done = cli("run", "--rm", "--network=none", name, "true")  # no such program, but now the image is here
+    assert done.status == 127 and "Trying to pull" in done.err
+    assert large.id in cli.ok("images", "-q", "--no-trunc")
 
 
 # ---- rmi and images

@@ -283,6 +283,31 @@ def truncated(keep_bytes: int, times: int = 1 << 30) -> Fault:
     return fault
 
 
+def whole(handler: Handler) -> bool:
+    """Serve all of a blob, whatever range is asked for."""
+    found = BLOB.match(urllib.parse.urlsplit(handler.path).path)
+    if found is None or handler.command != "GET":
+        return False
+    handler.answer(200, handler.state.blobs[found["digest"]], Content_Type="application/octet-stream")
+    return True
+
+
+def chunked(handler: Handler) -> bool:
+    """Serve a blob without saying how long it is."""
+    found = BLOB.match(urllib.parse.urlsplit(handler.path).path)
+    if found is None or handler.command != "GET":
+        return False
+    data = handler.state.blobs[found["digest"]]
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    for at in range(0, len(data), 50_000):
+        piece = data[at : at + 50_000]
+        handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    handler.wfile.write(b"0\r\n\r\n")
+    return True
+
+
 def altered(change: Callable[[bytes], bytes]) -> Fault:
     """Serve a blob with its bytes changed."""
 

@@ -14,6 +14,7 @@ from rootless.store import merged, trees
 from rootless.unpack import ownership
 from rootless.unpack.extract import Extractor
 from rootless.unpack.finish import finish
+from rootless.unpack.reading import Piped, Reader
 from rootless.unpack.worker import Worker
 from tests.support.images import Layer
 from tests.support.userns import in_userns
@@ -79,7 +80,7 @@ def unpack(work: Path, layers: Sequence[Layer]) -> Unpacked:
             worker = Worker(Extractor(open_fd(directory, os.O_RDONLY | os.O_DIRECTORY), ownership.current()))
             try:
                 with Fd(os.open(blob, os.O_RDONLY | os.O_CLOEXEC)) as stream:
-                    worker.read(stream, "" if layer.compression == "none" else layer.compression)
+                    worker.read(Reader(Piped(stream), "" if layer.compression == "none" else layer.compression))
                 with merged.open_layers(reversed(directories)) as lower:
                     finish(worker.layer, lower)
             finally:

@@ -1,7 +1,7 @@
 """`rootless pull`: bring images from registries into the store.
 
-`run` starts this verb as a child with --progress-fd, so that its own process never holds httpx and
-trio; events go there as lines of JSON instead of to the person.
+`run` forks this verb with --progress-fd, so that its own process never holds httpx and trio; events go there as
+lines of JSON instead of to the person.
 
 Source: podman-pull(1) of podman 4.3
 """
@@ -156,14 +156,17 @@ def _report_to(fd: int, parsed: Parsed, options: GlobalOptions) -> int:
     try:
         roots, request = _prepare(parsed, options)
         _pull(roots, parsed.args[0], request, renderer)
-        renderer.write(renderer.result if renderer.result is not None else Pulled("", ""))
-        return 0
+        last: PullEvent = renderer.result if renderer.result is not None else Pulled("", "")
+        status = 0
     except RootlessError as error:
-        renderer.write(PullFailed(error.message, error.hint or "", error.code))
-        return error.code
+        last, status = PullFailed(error.message, error.hint or "", error.code), error.code
     except OSError as error:
-        renderer.write(PullFailed((error.strerror or str(error)).lower()))
-        return RootlessError.code
+        last, status = PullFailed((error.strerror or str(error)).lower()), RootlessError.code
+    try:
+        renderer.write(last)
+    except BrokenPipeError:
+        pass  # whoever wanted to know has gone
+    return status
 
 
 class _Reporter:
@@ -196,8 +199,48 @@ class _Reporter:
 def _pull(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> str:
     """Pull *name* and show its events; return the image's id.
 
-    Raises: RootlessError, KeyboardInterrupt; whatever hides in an exception group is unwrapped here
+    Raises: RootlessError, KeyboardInterrupt, SystemExit when a signal ends us
     """
+    try:
+        image_id, announced = _pull_straight(roots, name, request, renderer)
+        return image_id or _pull_with_trio(roots, name, request, renderer, announced)
+    finally:
+        renderer.close()
+
+
+def _pull_straight(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> tuple[str, bool]:
+    """Pull from a registry on this machine; the id is "" if it takes more. Also says whether events were shown."""
+    import _signal
+
+    from rootless.engine.straight import NotPlain, pull
+
+    shown = False
+
+    def show(event: PullEvent) -> None:
+        nonlocal shown
+        shown = True
+        renderer.show(event)
+
+    def stop(number: int, _frame: object) -> None:
+        for other in (_signal.SIGTERM, _signal.SIGHUP):
+            _signal.signal(other, _signal.SIG_IGN)  # what follows is cleaning up, once
+        raise SystemExit(EXIT_TERMINATED)
+
+    before = {}
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup(1)
+            before[number] = _signal.signal(number, stop)
+    try:
+        return pull(roots, name, request, show).id, True
+    except NotPlain:
+        return "", shown
+    finally:
+        for number, handler in before.items():
+            _signal.signal(number, handler)
+
+
+def _pull_with_trio(roots: Roots, name: str, request: PullOptions, renderer: Renderer, announced: bool) -> str:
+    """As `_pull`; whatever hides in an exception group is unwrapped here."""
     import signal
 
     from rootless.unpack.spawning import start_worker
@@ -226,7 +269,7 @@ def _pull(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> 
             nonlocal image_id
             # Closed without a checkpoint: the end of the events cancels this task, and an error must outlive that.
             with sender:
-                image_id = (await pull(roots, name, request, sender, workers)).id
+                image_id = (await pull(roots, name, request, sender, workers, announced=announced)).id
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signals, nursery.cancel_scope)
@@ -242,8 +285,6 @@ def _pull(roots: Roots, name: str, request: PullOptions, renderer: Renderer) -> 
         image_id = trio.run(run)
     except BaseExceptionGroup as group:
         raise first_error(group) from group
-    finally:
-        renderer.close()
     if terminated:
         raise SystemExit(EXIT_TERMINATED)
     return image_id

@@ -12,7 +12,7 @@ import time
 from rootless.cli.flags_run import run_options
 from rootless.cli.parser import parse
 from rootless.cli.table_run import COMMAND
-from rootless.errors import UsageError
+from rootless.errors import RootlessError, UsageError
 from rootless.plan.options import GlobalOptions, RunOptions
 from rootless.spec.record import replace
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless.cli.parser import Parsed
+    from rootless.cli.progress import PullChild
     from rootless.store.layout import Roots
     from rootless.supervise.detach import Forked, Link
 
@@ -73,23 +74,24 @@ def asked_options(parsed: Parsed, options: GlobalOptions) -> RunOptions:
     return asked
 
 
-def _supervise(
-    asked: RunOptions, roots: Roots, options: GlobalOptions, pull: Callable[[RunOptions], None], link: Link | None
-) -> int:
+def _supervise(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: puller, link: Link | None) -> int:
     from rootless.cli.main import warn
     from rootless.supervise.early import Early
 
     early = Early(shared_ids(asked, roots), roots.run, os.environ)
     try:
+        if link is None:
+            pull.begin(asked, roots)
         from rootless.supervise.session import Caller, run
 
         caller = Caller(os.environ, pull, warn, tracer(options.log_level))
         return run(asked, roots, driver_of(options), caller, early, link)
     finally:
+        pull.close()
         early.close()
 
 
-def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: Callable[[RunOptions], None]) -> int:
+def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: puller) -> int:
     """Fork the supervisor: what is pulled is pulled before, by us, who can be interrupted."""
     from rootless.cli.main import warn
     from rootless.supervise.detach import Link, fork_supervisor
@@ -170,16 +172,44 @@ def driver_of(options: GlobalOptions) -> str:
     return options.storage_driver or os.environ.get("ROOTLESS_STORAGE_DRIVER", "")
 
 
-def puller(options: GlobalOptions) -> Callable[[RunOptions], None]:
-    """Return what pulls an image in a child process, so that no supervisor ever holds httpx, ssl or rich."""
+class puller:
+    """Pulls images in child processes, so that no supervisor ever holds httpx, ssl or rich.
 
-    def pull(wanted: RunOptions) -> None:
-        from rootless.cli.progress import pull_in_child
+    Owner: `close` ends a pull that was begun and that nobody came for
+    """
+
+    def __init__(self, options: GlobalOptions) -> None:
+        self._options = options
+        self._begun: PullChild | None = None
+
+    def __call__(self, wanted: RunOptions) -> None:
+        """Pull what *wanted* names. Blocks: until it is there; Raises: RootlessError"""
+        child, self._begun = self._begun or self._start(wanted), None
+        child.finish(quiet=wanted.quiet)
+
+    def begin(self, wanted: RunOptions, roots: Roots) -> None:
+        """Start the pull that will be asked for, if it is certain; there is much to import meanwhile."""
+        if wanted.rootfs or wanted.pull == "never":
+            return
+        if wanted.pull == "missing":
+            from rootless.store.images import lookup
+
+            try:
+                if lookup(roots, wanted.image) is not None:
+                    return
+            except RootlessError:
+                return  # it comes again where it is reported
+        self._begun = self._start(wanted)
+
+    def close(self) -> None:
+        if self._begun is not None:
+            self._begun.close()
+
+    def _start(self, wanted: RunOptions) -> PullChild:
+        from rootless.cli.progress import PullChild
 
         first, *rest = _pull_words(wanted)
-        pull_in_child([first, *global_words(options), *rest], quiet=wanted.quiet)
-
-    return pull
+        return PullChild([first, *global_words(self._options), *rest])
 
 
 def global_words(options: GlobalOptions) -> list[str]:
