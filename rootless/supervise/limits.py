@@ -39,20 +39,16 @@ _WAIT_SECONDS, _WAIT_STEP_SECONDS = 10.0, 0.002
 class Applied:
     """The cgroup that a container is cloned into.
 
-    Shape: *fd* None: none; *driver* none, v2 or systemd; *path* is the container's leaf; *holder* a process that keeps
-           the scope until the container lives in it, 0 for none
-    Owner: the caller calls `launched` when the container lives in it, `remove` when it has ended
+    Shape: *fd* None: none; *driver* none, v2 or systemd; *path* is the container's leaf
+    Owner: the caller calls `remove` when the container has ended
     """
 
-    def __init__(
-        self, driver: str = "none", path: str = "", unit: str = "", *, holder: int = 0, warnings: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, driver: str = "none", path: str = "", unit: str = "", *, warnings: tuple[str, ...] = ()) -> None:
         self.driver = driver
         self.path = path
         self.unit = unit
         self.warnings = warnings
         self.fd: Fd | None = None
-        self._holder = holder
 
     def recorded(self) -> dict[str, str]:
         """Return what the container's record keeps of it."""
@@ -66,19 +62,8 @@ class Applied:
         except OSError:
             return False
 
-    def launched(self) -> None:
-        """End what held the scope; harmless when nothing did."""
-        if self._holder:
-            from rootless.kernel.process import pidfd_open, pidfd_send_signal, wait_pid
-
-            holder, self._holder = self._holder, 0
-            with pidfd_open(holder) as pidfd:
-                pidfd_send_signal(pidfd, 9)
-            wait_pid(holder)
-
     def remove(self) -> None:
         """Remove the container's leaf. Blocks: up to half a second, while the dying are in it"""
-        self.launched()
         if self.fd is not None:
             self.fd.close()
             self.fd = None
@@ -182,55 +167,28 @@ def _scope(cid: str, options: RunOptions) -> Applied:
     unit = f"rootless-{cid}.scope"
     own = own_path()
     if own.endswith(f"/{unit}/{SUPERVISOR}"):  # a restart: we are there already
-        return _leaves(ROOT + own.removesuffix(f"/{SUPERVISOR}"), unit, [], 0)
+        return _leaves(ROOT + own.removesuffix(f"/{SUPERVISOR}"), unit, [])
     if not bus_address():
-        raise NotSupported(
-            "limits",
-            ("no user bus to ask for a scope",),
-            hint="log in through systemd (loginctl enable-linger), or delegate a cgroup to the session",
-        )
-    holder = 0
-    if options.cgroups == "no-conmon":
-        holder = _spawn_holder()
-        pids = [holder]
-    else:
-        pids = [os.getpid(), *_children()]
-    try:
-        properties = [
-            ("Description", ("s", f"rootless container {cid[:12]}")),
-            ("Slice", ("s", _slice(options.cgroup_parent))),
-            ("Delegate", ("b", True)),
-            ("DefaultDependencies", ("b", False)),
-            ("CollectMode", ("s", "inactive-or-failed")),
-            ("PIDs", ("au", pids)),
-        ]
-        with Bus() as bus:
-            bus.call("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, []))
-        full = _wait_for_scope(pids[0], unit)
-        return _leaves(full, unit, pids, holder)
-    except BaseException:
-        if holder:
-            Applied(holder=holder).launched()
-        raise
+        raise NotSupported("scope", ("no user bus answers (loginctl enable-linger starts one)",))
+    # Whoever is to clone into the scope has to be in it: else it lacks the common ancestor's cgroup.procs (EACCES). So
+    # --cgroups no-conmon, which keeps podman's monitor outside, is the same as enabled here.
+    pids = [os.getpid(), *_children()]
+    properties = [
+        ("Description", ("s", f"rootless container {cid[:12]}")),
+        ("Slice", ("s", _slice(options.cgroup_parent))),
+        ("Delegate", ("b", True)),
+        ("DefaultDependencies", ("b", False)),
+        ("CollectMode", ("s", "inactive-or-failed")),
+        ("PIDs", ("au", pids)),
+    ]
+    with Bus() as bus:
+        bus.call("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, []))
+    return _leaves(_wait_for_scope(pids[0], unit), unit, pids)
 
 
 def _slice(parent: str) -> str:
     name = parent.strip("/").rpartition("/")[2]
     return name if name.endswith(".slice") else "user.slice"
-
-
-def _spawn_holder() -> int:
-    """Start what keeps the scope until the container lives in it; it ends with us at the latest."""
-    from rootless.kernel.fds import pipe
-    from rootless.kernel.process import spawn
-
-    reading, writing = pipe()
-    _HELD.append(writing)
-    with reading:
-        return spawn(["/bin/sh", "-c", "read -r _"], fds={0: reading}, env={"PATH": "/usr/bin:/bin"})
-
-
-_HELD: list[Fd] = []
 
 
 def _children() -> list[int]:
@@ -257,7 +215,7 @@ def _wait_for_scope(pid: int, unit: str) -> str:
     raise NotSupported("limits", (f"systemd did not move us into {unit} in time",))
 
 
-def _leaves(full: str, unit: str, pids: list[int], holder: int) -> Applied:
+def _leaves(full: str, unit: str, pids: list[int]) -> Applied:
     """Make the leaves below *full*, move *pids* out of the container's way and hand the controllers down."""
     from rootless.run.cgroups.v2 import enable_controllers
 
@@ -271,7 +229,7 @@ def _leaves(full: str, unit: str, pids: list[int], holder: int) -> Applied:
     except OSError as error:
         raise NotSupported("limits", (f"{full}: {os.strerror(error.errno or 0).lower()}",)) from None
     enable_controllers(path)
-    return Applied(driver="systemd", path=path, unit=unit, holder=holder)
+    return Applied(driver="systemd", path=path, unit=unit)
 
 
 def _move(pid: int, directory: str) -> None:
@@ -300,6 +258,8 @@ def _directory(cid: str, options: RunOptions, with_limits: bool) -> Applied:
         parent = own
     elif not parent.startswith("/"):
         parent = f"{own.rstrip('/')}/{parent}"
+    if not os.access(f"{ROOT}{parent}/cgroup.procs", os.W_OK, effective_ids=True):
+        raise NotSupported("cgroup", (f"{parent or '/'} is not delegated to us",))
     try:
         made = make_v2(cid, f"{parent.rstrip('/')}/rootless-{cid}")
     except KernelError as error:
