@@ -272,7 +272,8 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
             nested=inner_uids is not None, owner=owner[0], timeout_seconds=options.timeout,
             sysctls=tuple([key for key, _ in options.sysctls]),
             prepared=prepared_mounts(basis, p, (owner[0] or 0, owner[1] or 0), undo), preserve_fds=options.preserve_fds,
-            attached=life.attached, link=life.link, passthrough=_passes_through(life), log=_open_log(life), hold=life.hold,
+            attached=life.attached, link=life.link, hold=life.hold, log=_open_log(life),
+            passthrough=_passes_through(life),
             keep_groups=t.keep_groups, cgroup=_cgroup(life, t.spec, undo),
         )  # fmt: skip
         basis.caller.trace("prepare")
@@ -280,8 +281,6 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
             launched = launch(request, p.rootfs, p.pending, undo)
         except WorkdirError as error:
             raise workdir_missing(t, basis.cid, error.errno) from error
-        if life.cgroup is not None:
-            life.cgroup.launched()
         first.keep()
     for text in launched.network.warnings:
         basis.caller.warn(text)
