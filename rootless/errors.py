@@ -139,7 +139,10 @@ class KernelError(RootlessError, OSError):
 
 
 class LaunchError(RootlessError):
-    """A step between clone and exec failed."""
+    """A step between clone and exec failed; *syscall* and *errno* say at what, where that is known."""
+
+    syscall = ""
+    errno = 0
 
 
 class WorkdirError(LaunchError):

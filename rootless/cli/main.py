@@ -13,7 +13,7 @@ import os
 import posix
 import sys
 
-from rootless.errors import EXIT_ENGINE, KernelError, RootlessError, UsageError
+from rootless.errors import EXIT_ENGINE, KernelError, LaunchError, RootlessError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def report(error: RootlessError) -> int:
 
 def _known_hint(error: RootlessError) -> str | None:
     """Return what the table of hints says about a failed system call; imported only now."""
-    if not isinstance(error, KernelError):
+    if not isinstance(error, (KernelError, LaunchError)) or not error.syscall:
         return None
     import os
 
@@ -212,9 +212,9 @@ def _known_hint(error: RootlessError) -> str | None:
 
 def _known_remedy(error: RootlessError) -> str | None:
     """Return what the table of hints says about a system call that failed."""
-    from rootless.errors import KernelError
+    from rootless.errors import KernelError, LaunchError
 
-    if not isinstance(error, KernelError):
+    if not isinstance(error, (KernelError, LaunchError)) or not error.syscall:
         return None
     from rootless.kernel.hints import hint_for
 

@@ -13,7 +13,7 @@ import sys
 import time
 
 from rootless.cli.oci_flags import GLOBALS, VERBS, Words, help_text, parse
-from rootless.errors import InternalError, RootlessError, UsageError
+from rootless.errors import InternalError, KernelError, LaunchError, RootlessError, UsageError
 from rootless.spec.jsontext import dumps
 
 TYPE_CHECKING = False
@@ -82,8 +82,19 @@ class Log:
             self.write("error", message)
         if self.path or self._syslog or self.format == "text":
             _complain(message)
-        if error.hint and not self.path:
-            _complain(f"hint: {error.hint}")
+        hint = error.hint or _known_hint(error)
+        if hint and not self.path:
+            _complain(f"hint: {hint}")
+
+
+def _known_hint(error: RootlessError) -> str | None:
+    """Return what the table of hints says about a system call that failed; imported only now."""
+    if not isinstance(error, (KernelError, LaunchError)) or not error.syscall:
+        return None
+    from rootless.kernel.hints import hint_for
+
+    environ = {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in posix.environ.items()}
+    return hint_for(error, environ)
 
 
 def _complain(text: str) -> None:

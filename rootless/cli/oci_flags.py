@@ -97,7 +97,7 @@ VERBS: dict[str, Verb] = {
         (("process", "p"), "string", "file with the process in JSON"),
         (("detach", "d"), "bool", "do not wait for its end"),
         (("pid-file",), "string", "file to write the pid to"),
-        (("process-label",), "string", "refused: SELinux is not supported"),
+        (("process-label",), "string", "SELinux label"),
         (("apparmor",), "string", "AppArmor profile"),
         (("no-new-privs",), "bool", "set no_new_privs"),
         (("cap", "c"), "list", "add a capability"),

@@ -94,6 +94,7 @@ def _request(call: Call, *, waits: bool) -> CreateRequest:
         bundle = replace(bundle, spec=replace(spec, process=replace(spec.process, env=spec.process.env + words)))
     return CreateRequest(
         root=call.root, id=call.id, bundle=bundle, console_socket=flags.text("console-socket"),
+        pidfd_socket=flags.text("pidfd-socket"),
         pid_file=flags.text("pid-file"), preserve_fds=extra, no_pivot=flags.flag("no-pivot"),
         no_new_keyring=flags.flag("no-new-keyring"), cgroup_manager=call.manager,
         notify_socket=_notify_socket(), waits=waits,
@@ -306,8 +307,6 @@ def _exec(call: Call) -> int:
     flags = call.flags
     call.load()
     base = _saved(call).process or Process()
-    if flags.text("process-label"):
-        raise NotSupported("--process-label", ("SELinux is not supported",))
     if flags.text("process"):
         process = decode(Process, parse_json(_read(flags.text("process"))))
         if flags.flag("tty"):
@@ -321,11 +320,14 @@ def _exec(call: Call) -> int:
             no_new_privs=flags.flag("no-new-privs") if "no-new-privs" in flags.values else None,
             apparmor=flags.text("apparmor"),
         )  # fmt: skip
+    if flags.text("process-label"):
+        process = replace(process, selinux_label=flags.text("process-label"))
     check_process(process, "")
     detach = flags.flag("detach")
     waiter = None if detach else Waiter()
     request = ExecRequest(
         root=call.root, id=call.id, process=process, console_socket=flags.text("console-socket"),
+        pidfd_socket=flags.text("pidfd-socket"),
         pid_file=flags.text("pid-file"), preserve_fds=flags.number("preserve-fds") + _listen_fds(), detach=detach,
         ignore_paused=flags.flag("ignore-paused"), cgroup=flags.text("cgroup"),
     )  # fmt: skip

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rootless.errors import KernelError
+    from rootless.errors import KernelError, LaunchError
 
 _EPERM, _ENOENT, _ENXIO, _EACCES, _ENODEV, _EINVAL, _ENOSPC, _EROFS, _ENOSYS, _EDQUOT = (
     1, 2, 6, 13, 19, 22, 28, 30, 38, 122,
@@ -142,7 +142,7 @@ def text(hint: Hint, settings: Settings) -> str:
     return hint.text.format(**values, apparmor_profile=settings.apparmor_profile or "its profile")
 
 
-def hint_for(error: KernelError, environ: Mapping[str, str]) -> str | None:
+def hint_for(error: KernelError | LaunchError, environ: Mapping[str, str]) -> str | None:
     """Return what to do about *error*, None where nothing is known. Reads the machine's switches now."""
     settings = read_settings(environ)
     hint = find(settings, error.syscall, error.errno or 0, error.message)

@@ -309,6 +309,7 @@ def process_ops(
     ops.append(Op("LOOKUP", s=(argv, env), why=process.args[0]))
     if process.no_new_privileges:
         ops.append(Op("NNP", why="set no_new_privs"))
+    ops += _labels(process)  # before the filter, which may not allow it; they come into force with execve
     ops.append(Op("CLOEXEC", a=3 + context.preserve_fds, why="close what is not the container's"))
     if context.parent_death:
         # After the last change of ids, which would clear it (PR_SET_PDEATHSIG(2const)).
@@ -329,6 +330,18 @@ def process_ops(
         ops.append(Op("CAPS", a=effective, b=permitted, c=inheritable, d=ambient, why="set the capabilities"))
     ops += context.hooks_start  # they are the container's: the filter holds for them too
     ops.append(Op("EXEC", FLAGS["REAPER"] if context.reaper else 0, s=(argv, env), why=process.args[0]))
+    return ops
+
+
+def _labels(process: Process) -> list[Op]:
+    """Ask the security modules for another label at execve (apparmor(7) changeprofile, selinux setexeccon(3))."""
+    ops: list[Op] = []
+    if process.apparmor_profile:
+        ops.append(Op("WRITE", s=(b"/proc/thread-self/attr/apparmor/exec", encoded(f"exec {process.apparmor_profile}")),
+                      why=f"apply the apparmor profile {process.apparmor_profile}"))  # fmt: skip
+    if process.selinux_label:
+        ops.append(Op("WRITE", s=(b"/proc/thread-self/attr/exec", encoded(process.selinux_label)),
+                      why=f"apply the selinux label {process.selinux_label}"))  # fmt: skip
     return ops
 
 

@@ -64,6 +64,8 @@ def mount_ops(mounts: tuple[Mount, ...], facts: MountFacts) -> tuple[tuple[Op, .
     for mount in mounts:
         options = mountopts.parse(mount.options)
         target = encoded(_inside(mount.destination, facts))
+        if _cleaned(mount.destination) in ("/proc", "/sys"):
+            target = encoded(_cleaned(mount.destination))  # with a slash at the end a link would be followed
         kind = "bind" if options.bind or mount.type == "bind" else mount.type or "none"
         if mount.destination in slots:
             attrs = mountopts.attributes(options.flags)
@@ -81,6 +83,10 @@ def mount_ops(mounts: tuple[Mount, ...], facts: MountFacts) -> tuple[tuple[Op, .
         if kind == "tmpfs" and options.flags & mountopts.MS_RDONLY:
             later.append(Op("SETATTR", a=mountopts.MOUNT_ATTR_RDONLY, s=(target,), why="read-only"))
     return tuple(now), tuple(later)
+
+
+def _cleaned(path: str) -> str:
+    return "/" + "/".join([part for part in path.split("/") if part not in ("", ".")])
 
 
 def _inside(path: str, facts: MountFacts) -> str:
@@ -103,6 +109,8 @@ def _bind(mount: Mount, options: MountOptions, target: bytes, facts: MountFacts)
         flags |= FLAGS["NOFOLLOW"]
     if options.dest_nofollow:
         flags |= FLAGS["TARGET_NOFOLLOW"]
+    if _cleaned(mount.destination) in ("/proc", "/sys"):
+        flags |= FLAGS["ORDINARY"]  # see the same for a fresh one below
     if mount.destination in PROC_FILES:
         flags |= FLAGS["IN_PROC"]
     shown, source = source, _inside(source, facts)
@@ -123,6 +131,7 @@ def _new(kind: str, mount: Mount, options: MountOptions, target: bytes, facts: M
         return Op("MOUNT", op_flags, a=flags, s=(source, target, encoded(what), encoded(",".join(words))), why=why)
 
     def outer(path: str, attributes: int = attrs, op_flags: int = 0) -> Op:
+        op_flags |= FLAGS["ORDINARY"] if target in (b"/proc", b"/sys") else 0
         return Op("BIND", RECURSIVE | op_flags, a=attributes, d=1, s=(encoded(path), target), why=f"bind {path}")
 
     read_only = mountopts.MOUNT_ATTR_RDONLY

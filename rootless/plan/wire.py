@@ -59,7 +59,7 @@ OPS: tuple[str, ...] = (
     "ATTACH",  # fd = detached mount, s1 target, a = attrs to set
     "MKDIR",  # s0 path, a = mode, b = uid, c = gid
     "SYMLINK",  # s0 = text, s1 = path
-    "WRITE",  # s0 path, s1 content
+    "WRITE",  # s0 path, s1 content; below /proc only a file of a procfs with nothing mounted over it
     "MKNOD",  # s0 path, a = mode, b = dev, c = uid, d = gid
     "MASK",  # s0 path
     "READONLY",  # s0 path
@@ -111,6 +111,7 @@ FLAGS = {
     "COPY_LINK": 2048,  # BIND: a source that is a link is made again as a link
     "SOURCE_IN_ROOT": 8192,  # BIND: s0 is a path in the new root
     "IN_PROC": 16384,  # BIND: the target may be a file of /proc
+    "ORDINARY": 32768,  # BIND: not on a link (ELOOP)
     "JOINED": 4096,  # CONSOLE of an exec: leave /dev/console alone
 }
 MESSAGES: tuple[str, ...] = ("PID", "SYNC", "ACK", "CONSOLE", "SECCOMP_FD", "READY", "START", "WARN", "ERROR")

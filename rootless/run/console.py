@@ -25,7 +25,12 @@ _CHUNK_BYTES = 32768
 
 
 def connect_console(path: str) -> Fd:
-    """Connect to the console socket at *path*.
+    """Connect to the console socket at *path*. Raises: UsageError - nobody listens there"""
+    return connect_socket(path, "console socket")
+
+
+def connect_socket(path: str, what: str) -> Fd:
+    """Connect to the stream socket at *path*, which is called *what* when that fails.
 
     unix socket paths end at 108 bytes: the directory goes through /proc/self/fd.
 
@@ -44,9 +49,7 @@ def connect_console(path: str) -> Fd:
                 posix.close(here)
     except OSError as error:
         sock.close()
-        raise UsageError(
-            f"connect to console socket {path}: {posix.strerror(error.errno or 0).lower()}", code=1
-        ) from None
+        raise UsageError(f"connect to {what} {path}: {posix.strerror(error.errno or 0).lower()}", code=1) from None
     return Fd(sock.detach())
 
 

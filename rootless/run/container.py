@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix
 
 from rootless.errors import KernelError, SpecError, UsageError
-from rootless.kernel.fds import Fd, open_fd, write_all
+from rootless.kernel.fds import Fd, open_fd, send_fds, write_all
 from rootless.kernel.paths import real_path
 from rootless.kernel.undo import Undo
 from rootless.plan.launch import LaunchContext, LaunchPlan, plan_launch
@@ -47,6 +47,7 @@ class CreateRequest:
     id: str
     bundle: Bundle
     console_socket: str = ""
+    pidfd_socket: str = ""
     pid_file: str = ""
     preserve_fds: int = 0
     no_pivot: bool = False
@@ -109,6 +110,11 @@ def create_container(request: CreateRequest) -> Container:
     assert linux is not None
     _check_console(spec, request)
     said = list(warnings)
+    if spec.process is not None and (spec.process.apparmor_profile or spec.process.selinux_label or linux.mount_label):
+        from rootless.run.labels import checked_labels, mount_label_warnings
+
+        spec = replace(spec, process=checked_labels(spec.process))
+        said += mount_label_warnings(linux)
     with Undo() as undo:
         lock = state.claim(request.root, request.id)
         undo.push(lambda: state.remove(request.root, request.id))
@@ -132,6 +138,11 @@ def create_container(request: CreateRequest) -> Container:
             from rootless.run.console import connect_console
 
             console_fd = connect_console(request.console_socket)
+        pidfd_sock: Fd | None = None
+        if request.pidfd_socket:
+            from rootless.run.console import connect_socket
+
+            pidfd_sock = connect_socket(request.pidfd_socket, "pidfd socket")
         cgroup, notes = make_cgroup(
             CgroupRequest(request.id, linux.cgroups_path, request.cgroup_manager, linux.resources,
                           spec.annotations)
@@ -178,6 +189,9 @@ def create_container(request: CreateRequest) -> Container:
                 fd.close()
         cgroup.close()
         _hand_over_console(created, console_fd)
+        if pidfd_sock is not None:
+            with pidfd_sock:
+                send_fds(pidfd_sock, b"standard", (created.pidfd,))
         now = replace(made[0], status=life.CREATED)
         state.save(request.root, now)
         lock.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 
 from rootless.errors import ContainerStateError, KernelError, LaunchError, UsageError
-from rootless.kernel.fds import Fd, open_fd, read_file
+from rootless.kernel.fds import Fd, open_fd, read_file, send_fds
 from rootless.plan.launch import LaunchContext, personality_of, plan_exec
 from rootless.run import console, state
 from rootless.run.cgroups.find import may_join, open_cgroup
@@ -45,6 +45,7 @@ class ExecRequest:
     id: str
     process: Process
     console_socket: str = ""
+    pidfd_socket: str = ""
     pid_file: str = ""
     preserve_fds: int = 0
     detach: bool = False
@@ -132,6 +133,10 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
         raise ContainerStateError("cannot exec in a paused container (use --ignore-paused to override)", code=1)
     life.advance(status, life.VERB_EXEC)
     process = request.process
+    if process.apparmor_profile or process.selinux_label:
+        from rootless.run.labels import checked_labels
+
+        process = checked_labels(process)
     if process.terminal and request.detach and not request.console_socket:
         raise UsageError("cannot allocate tty if runc will detach without setting console socket", code=1)
     program = seccomp_program(spec.linux.seccomp if spec.linux else None, request.root)
@@ -145,6 +150,7 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
             process = process_with_home(process, root)
         names = [name for name, _ in slots]
         console_fd = console.connect_console(request.console_socket) if request.console_socket else None
+        pidfd_sock = console.connect_socket(request.pidfd_socket, "pidfd socket") if request.pidfd_socket else None
         kinds = tuple([name[len(NS_SLOT) :] for name in names if name.startswith(NS_SLOT)])
         setgroups = _may_setgroups(now.pid)
         plan = plan_exec(
@@ -175,6 +181,9 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
                 if created.console is None:
                     raise UsageError("cannot use console socket if runc will not detach or allocate tty", code=1)
                 console.send_console(console_fd, created.console)
+        if pidfd_sock is not None:
+            with pidfd_sock:
+                send_fds(pidfd_sock, b"setns", (created.pidfd,))
         if request.pid_file:
             write_pid_file(request.pid_file, created.pid)
         created.start(on_seccomp=lambda fd: send_listener(fd, program, now, created.pid))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from _signal import strsignal
 
 from rootless.errors import ExecNotExecutable, ExecNotFound, InternalError, LaunchError, RootlessError, WorkdirError
-from rootless.plan.launch import SYNC_CGROUP, SYNC_HOOKS, SYNC_MAPS
-from rootless.plan.wire import ELSE, Message, Op
+from rootless.plan.launch import CLONE_FLAGS, SYNC_CGROUP, SYNC_HOOKS, SYNC_MAPS
+from rootless.plan.wire import ELSE, FLAGS, Message, Op
 from rootless.spec.record import record
 
 TYPE_CHECKING = False
@@ -87,9 +87,22 @@ class Handshake:
             return hook_error(op.why, message.a, reason)
         if op is not None and op.kind == "CWD":
             return WorkdirError(f"{self._what(message.op)}: {reason}", message.a)
-        if op is not None and op.kind == "MOUNT" and message.a == ELOOP:
+        if op is not None and message.a == ELOOP and (op.kind == "MOUNT" or op.flags & FLAGS["ORDINARY"]):
             reason = "must be mounted on ordinary directory"
-        return LaunchError(f"{self._what(message.op)}: {reason}")
+        error = LaunchError(f"{self._what(message.op)}: {reason}")
+        error.syscall, error.errno = _syscall(op) if op is not None else "", message.a
+        return error
+
+
+def _syscall(op: Op) -> str:
+    """Return the name under which the table of hints knows the system call of *op*."""
+    if op.kind == "CLONE":
+        return "unshare" if op.a & CLONE_FLAGS["user"] else "clone3"
+    if op.kind == "MOUNT":
+        return f"mount({op.s[2].decode('ascii', 'replace')})"
+    if op.kind in ("BIND", "ATTACH", "ROOT", "PROPAGATION", "PIVOT", "READONLY", "MASK"):
+        return "mount"
+    return {"UNSHARE": "unshare", "HOSTNAME": "sethostname"}.get(op.kind, "")
 
 
 HOOK_STATUS = 1000
@@ -120,7 +133,8 @@ def exec_error(program: str, errno: int, reason: str) -> RootlessError:
             return ExecNotFound(f'exec: "{program}": stat {program}: {reason}')
         return ExecNotFound(f'exec: "{program}": executable file not found in $PATH')
     if errno == EISDIR:
-        return ExecNotExecutable(f'exec: "{program}": is a directory')
+        # execve(2) says EACCES, and engines look for its words.
+        return ExecNotExecutable(f'exec: "{program}": is a directory: permission denied')
     if errno == EACCES:
         return ExecNotExecutable(f'exec: "{program}": permission denied')
     return ExecNotExecutable(f'exec: "{program}": {reason}')

@@ -1,5 +1,6 @@
 /*
- * Operations on what the process may do: limits, ids, capabilities, seccomp, and the search for its program.
+ * Operations on what the process may do: limits, ids, capabilities, seccomp, settings that are files of /proc, and
+ * the search for its program.
  */
 #include "stage.h"
 
@@ -12,9 +13,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
 
@@ -136,6 +140,43 @@ static int set_oom(const struct op *op)
 	return r;
 }
 
+/*
+ * Open a file of the container's /proc. What is written there decides over privileges, so it must be the file that
+ * its name says: in the root of a procfs, with nothing mounted over it (CVE-2019-16884, CVE-2025-52881).
+ */
+static int open_in_proc(int root, const char *path)
+{
+	struct open_how how = {
+		.flags = O_WRONLY | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
+	};
+	struct statfs fs;
+	struct stat st;
+	int proc = open_in_root(root, "/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+	long fd = -EPERM;
+
+	if (proc < 0) return proc;
+	if (fstatfs(proc, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC && fstat(proc, &st) == 0 && st.st_ino == 1) {
+		fd = syscall(SYS_openat2, proc, path, &how, sizeof how);
+		if (fd < 0) fd = errno == EXDEV ? -EPERM : -errno;
+	}
+	close(proc);
+	return (int)fd;
+}
+
+static int write_file(struct stage *st, const struct op *op)
+{
+	const char *path = arg(op, 0);
+	int fd, r = 0;
+
+	if (st->root < 0 && (st->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0) return -errno;
+	fd = strncmp(path, "/proc/", 6) ? open_in_root(st->root, path, O_WRONLY, 0) : open_in_proc(st->root, path + 6);
+	if (fd < 0) return fd;
+	if (write(fd, arg(op, 1), op->len[1]) != (ssize_t)op->len[1]) r = errno ? -errno : -EIO;
+	close(fd);
+	return r;
+}
+
 static int change_directory(const char *path)
 {
 	char here[4096];
@@ -159,6 +200,8 @@ int op_creds(struct stage *st, const struct op *op)
 		struct rlimit limit = { op->b, op->c };
 		return setrlimit((int)op->a, &limit) < 0 ? -errno : 0;
 	}
+	case OP_WRITE:
+		return write_file(st, op);
 	case OP_OOM:
 		return set_oom(op);
 	case OP_KEYRING:

@@ -42,7 +42,7 @@
 #define SYS_mount_setattr 442
 #endif
 
-static int open_in_root(int root, const char *path, int flags, mode_t mode)
+int open_in_root(int root, const char *path, int flags, mode_t mode)
 {
 	struct open_how how = {
 		.flags = (uint64_t)(flags | O_CLOEXEC),
@@ -178,6 +178,12 @@ static int is_directory(int fd)
 	return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+static int is_link(int fd)
+{
+	struct stat st;
+	return fstat(fd, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
 /* Is this below the root of a procfs? What is mounted there would lie to whoever trusts /proc (CVE-2019-16884). */
 static int in_proc(int fd)
 {
@@ -189,11 +195,12 @@ static int in_proc(int fd)
 /* Attach the detached mount *tree* at *path*, which is made if missing; tree is closed. */
 static int attach_at(struct stage *st, int tree, const char *path, uint32_t flags)
 {
-	int nofollow = (flags & OPF_TARGET_NOFOLLOW) != 0;
+	int nofollow = (flags & (OPF_TARGET_NOFOLLOW | OPF_ORDINARY)) != 0;
 	int target = make_target_deep(st->root, path, is_directory(tree), nofollow, 0), r = target;
 
 	if (target >= 0) {
-		r = in_proc(target) && !(flags & OPF_IN_PROC) ? -EPERM : attach(tree, target);
+		if (flags & OPF_ORDINARY && is_link(target)) r = -ELOOP;
+		else r = in_proc(target) && !(flags & OPF_IN_PROC) ? -EPERM : attach(tree, target);
 		close(target);
 	}
 	close(tree);
@@ -345,7 +352,7 @@ static int mount_new(struct stage *st, const struct op *op)
 	int target = open_in_root(st->root, arg(op, 1), O_PATH | (op->flags & OPF_NOFOLLOW ? O_NOFOLLOW : 0), 0);
 	struct stat was;
 
-	if (target >= 0 && op->flags & OPF_NOFOLLOW && fstat(target, &was) == 0 && S_ISLNK(was.st_mode)) {
+	if (target >= 0 && op->flags & OPF_NOFOLLOW && is_link(target)) {
 		close(target);
 		return -ELOOP;
 	}
@@ -478,16 +485,6 @@ static int make_node(struct stage *st, const struct op *op)
 	return r;
 }
 
-static int write_file(struct stage *st, const struct op *op)
-{
-	int fd = open_in_root(st->root, arg(op, 0), O_WRONLY, 0), r = 0;
-
-	if (fd < 0) return fd;
-	if (write(fd, arg(op, 1), op->len[1]) != (ssize_t)op->len[1]) r = errno ? -errno : -EIO;
-	close(fd);
-	return r;
-}
-
 static int enter_root(struct stage *st, const struct op *op)
 {
 	if (empty >= 0) close(empty);
@@ -574,8 +571,6 @@ int op_mounts(struct stage *st, const struct op *op)
 		return make_symlink(st, op);
 	case OP_MKNOD:
 		return make_node(st, op);
-	case OP_WRITE:
-		return write_file(st, op);
 	case OP_MASK:
 		return mask(st, op);
 	case OP_READONLY:

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include "wire.h"
@@ -32,6 +33,7 @@ static inline const char *arg(const struct op *op, int i)
 }
 
 /* ops.c */
+int open_in_root(int root, const char *path, int flags, mode_t mode);
 int op_mounts(struct stage *st, const struct op *op);
 /* creds.c */
 int op_creds(struct stage *st, const struct op *op);

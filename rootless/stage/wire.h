@@ -71,6 +71,7 @@ enum op_flag {
 	OPF_COPY_LINK = 2048,
 	OPF_SOURCE_IN_ROOT = 8192,
 	OPF_IN_PROC = 16384,
+	OPF_ORDINARY = 32768,
 	OPF_JOINED = 4096,
 };
 enum message_kind {
