@@ -64,8 +64,9 @@ def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
 
         if parsed.args:
             raise UsageError("--filter takes no arguments")
-        wanted = engine.filter_of(parsed.many("filter"))
-        return [(one.container.id, one.container) for one in engine.list_all(roots) if wanted(one)]
+        every = engine.list_all(roots)
+        wanted = engine.filter_of(parsed.many("filter"), every)
+        return [(one.id, one.container) for one in every if wanted(one)]
     return life.chosen(roots, list(parsed.args), latest_one=parsed.flag("latest"), every=parsed.flag("all"))
 
 

@@ -65,8 +65,9 @@ def chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
 
         if names or parsed.flag("all") or parsed.flag("latest"):
             raise UsageError("--filter takes no arguments, and neither --all nor --latest")
-        wanted = engine.filter_of(parsed.many("filter"))
-        return [(one.container.id, one.container) for one in engine.list_all(roots) if wanted(one)]
+        every = engine.list_all(roots)
+        wanted = engine.filter_of(parsed.many("filter"), every)
+        return [(one.id, one.container) for one in every if wanted(one)]
     ignore = any(row[0] == "ignore" for row in COMMAND.flags) and parsed.given("ignore") and parsed.flag("ignore")
     if ignore and not names:
         return []
