@@ -111,8 +111,8 @@ def remove(
 ) -> Iterator[Removal]:
     """Remove images by name or id, or *every* image, and then the layers that nobody needs any more.
 
-    A name that is not the image's only one is just taken away. An image that a container was made from stays,
-    even with *force*.
+    A name that is not the image's only one is just taken away. An image that a container was made from stays:
+    who forces its removal removes the container first (cli/commands/rmi.py).
 
     Yields:  what was done, and NotRemoved for each image that stays (InUse, NotFound, ImageError)
     """

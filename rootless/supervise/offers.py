@@ -116,7 +116,7 @@ class _World:
         supervision.kill(int(life.data.get("stop_signal") or 15))
         until = time.monotonic() + float(life.data.get("stop_timeout") or 0)
         if supervision.deadline is None or supervision.deadline > until:
-            supervision.deadline = until
+            supervision.deadline, supervision.ending = until, True
 
 
 def _offer_checks(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 SIGKILL = 9
+EXIT_TIMEOUT = 255  # podman's, for --timeout
 DRAIN_SECONDS = 2.0
 QUEUE_BYTES = 1 << 20
 
@@ -83,6 +84,8 @@ class Supervision:
         self.notifier: Notifier | None = None
         self.fault: RootlessError | None = None
         self.exit_status: int | None = None
+        self.ending = False
+        self.timed_out = False
 
     @property
     def streams(self) -> list[Stream]:
@@ -147,8 +150,9 @@ class Supervision:
         self.kill(SIGKILL)
 
     def on_deadline(self) -> None:
-        """--timeout is over."""
+        """--timeout is over, or what a health check gave the container to end."""
         self.deadline = None
+        self.timed_out = not self.ending
         self.kill(SIGKILL)
 
     @property
@@ -162,6 +166,8 @@ class Supervision:
         if self.exit_status is None:
             _, status = posix.waitpid(self.pid, 0)
             self.exit_status = 128 + posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else posix.WEXITSTATUS(status)
+            if self.timed_out:
+                self.exit_status = EXIT_TIMEOUT
             for stream in self.input:
                 if not stream.ended:
                     stream.close()

@@ -187,3 +187,16 @@ def test_one_of_many_gets_the_name(cli: Cli, image: str) -> None:
     assert cli.ok("ps", "-a", "--format={{.Names}}") == "x\n"
     cid = cli.ok("create", "--name=x", "--replace", image, "true").strip()
     assert cli.ok("ps", "-aq", "--no-trunc") == f"{cid}\n"
+
+
+def test_removing_an_image_by_force_removes_its_containers(cli: Cli, image: str) -> None:
+    cli.ok("run", "-d", "--name=c", "--network=none", image, "sleep", "1000")
+    refused = cli("rmi", image)
+    assert (refused.status, "image is in use by a container" in refused.err) == (2, True)
+    assert f"Untagged: {image}\n" in cli("rmi", "--force", image).out
+    assert (cli.ok("ps", "-aq"), cli.ok("images", "-q")) == ("", "")
+
+
+def test_a_timeout_ends_the_container(cli: Cli, image: str) -> None:
+    """As podman 4.3: status 255, whatever the program said."""
+    assert cli("run", "--rm", "--network=none", "--timeout=1", image, "sleep", "1000").status == 255

@@ -13,7 +13,11 @@ from rootless.errors import EXIT_ENGINE, InUse, NotFound, RootlessError, UsageEr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rootless.plan.options import GlobalOptions
+    from rootless.store.containers import Container
+    from rootless.store.layout import Roots
 
 EXIT_NOT_KNOWN = 1
 EXIT_IN_USE = 2
@@ -49,8 +53,14 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     roots = find_roots(
         root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
     )
+    users = _stopped_users(roots, parsed.args, every=every) if parsed.flag("force") else []
     # Layers hold files of subordinate ids, which only root of the namespace can delete.
     enter(roots.run, parse_mode(""), os.environ)
+    if users:
+        from rootless.engine import containers as engine
+
+        for container in users:
+            engine.remove(roots, container, volumes=False)
     failed: list[RootlessError] = []
     for removal in remove(roots, parsed.args, every=every, force=parsed.flag("force"), ignore=parsed.flag("ignore")):
         if isinstance(removal, NotRemoved):
@@ -60,6 +70,22 @@ def main(argv: list[str], options: GlobalOptions) -> int:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     return _report(failed)
+
+
+def _stopped_users(roots: Roots, names: Sequence[str], *, every: bool) -> list[Container]:
+    """Stop what was made from the images that are to go, and return it. Raises: ContainerStateError"""
+    from rootless.engine import life
+    from rootless.store import containers, images
+
+    wanted = {image.id for image in images.list_images(roots)} if every else set()
+    for name in names:
+        image = images.lookup(roots, name)
+        if image is not None and (len(image.names) <= 1 or image.id.startswith(name)):
+            wanted.add(image.id)  # of several names only one goes, and the image stays
+    users = [one for one in containers.list_containers(roots) if one.data.get("image_id") in wanted]
+    for container in users:
+        life.stop(roots, container, None)
+    return users
 
 
 def _report(failed: list[RootlessError]) -> int:
