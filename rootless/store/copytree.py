@@ -77,12 +77,18 @@ class TreeCopier:
             open_fd(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=src) as source,
             open_fd(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=dst) as copy,
         ):
-            self._copier.copy(source, copy, info.st_size)
-            uid, gid = self._shift(info.st_uid, info.st_gid)
-            os.fchown(copy.fileno(), uid, gid)
-            os.fchmod(copy.fileno(), stat.S_IMODE(info.st_mode))
-            self._attributes(source.fileno(), copy.fileno(), follow=True)
-            os.utime(copy.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
+            self.copy_content(source, copy, info)
+
+    def copy_content(self, source: Fd, copy: Fd, info: os.stat_result) -> None:
+        """Give the empty file *copy* all that *source* has, and what *info* says of it."""
+        self._copier.copy(source, copy, info.st_size)
+        if not info.st_size:
+            _read_through(source, copy)
+        uid, gid = self._shift(info.st_uid, info.st_gid)
+        os.fchown(copy.fileno(), uid, gid)
+        os.fchmod(copy.fileno(), stat.S_IMODE(info.st_mode))
+        self._attributes(source.fileno(), copy.fileno(), follow=True)
+        os.utime(copy.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
 
     def _attributes(self, source: int | bytes, copy: int | bytes, *, follow: bool) -> None:
         try:
@@ -163,6 +169,14 @@ def _fill(
         with open_beneath(root, b"/".join(first[:-1]) or b".", os.O_PATH | os.O_DIRECTORY) as other:
             os.link(first[-1], name, src_dir_fd=other.fileno(), dst_dir_fd=copy.fileno(), follow_symlinks=False)
     return directories
+
+
+def _read_through(source: Fd, copy: Fd) -> None:
+    """Copy what a file holds that says it is empty, as those of /proc do."""
+    while data := os.read(source.fileno(), 1 << 16):
+        view = memoryview(data)
+        while view:
+            view = view[os.write(copy.fileno(), view) :]
 
 
 def _path(directory: Fd, name: bytes) -> bytes:
