@@ -131,12 +131,17 @@ class FileFeed:
         self._path = path
         self._parse = parse_json if is_json else parse_k8s
         self._rest = b""
+        self._ahead: list[Entry] = []
         self._fd = _open(path)
         if tail >= 0 and self._fd >= 0:
-            os.lseek(self._fd, tail_offset(self._fd, tail, self._parse), os.SEEK_SET)
+            offset, self._ahead = find_tail(self._fd, tail, self._parse)
+            os.lseek(self._fd, offset, os.SEEK_SET)
 
     def read(self) -> list[Entry]:
         """Return the entries of the next block; goes on in the new file where this one was replaced."""
+        if self._ahead:
+            ahead, self._ahead = self._ahead, []
+            return ahead
         if self._fd < 0:
             self._fd = _open(self._path)
             if self._fd < 0:
@@ -221,14 +226,15 @@ def parse_json(lines: list[bytes]) -> list[Entry]:
     return [(one.time.encode(), one.stream, one.partial, one.data) for one in said if one is not None]
 
 
-def tail_offset(fd: int, count: int, parse: Callable[[list[bytes]], list[Entry]]) -> int:
-    """Return where the last *count* full lines begin; read backwards, so a long log costs no more than a short one.
+def find_tail(fd: int, count: int, parse: Callable[[list[bytes]], list[Entry]]) -> tuple[int, list[Entry]]:
+    """Return where the last *count* full lines begin, and parts of them that lie before that, between lines of the
+    other stream; read backwards, so a long log costs no more than a short one.
 
     Parts of lines count with the full line that ends them; parts after the last full line are shown and not counted.
     """
     end = os.fstat(fd).st_size
     if not count:
-        return end
+        return end, []
     carry = b""  # what follows *end*: the end of a line whose begin has not been read yet
     while end > 0:
         begin = max(0, end - TAIL_BYTES)
@@ -240,15 +246,27 @@ def tail_offset(fd: int, count: int, parse: Callable[[list[bytes]], list[Entry]]
         carry, body = block[:cut], block[cut:]
         lines = body.split(b"\n")
         offset = begin + len(block) - len(lines.pop())
-        for line in reversed(lines):
-            entries = parse([line])
+        while lines:
+            entries = parse([lines[-1]])
             if entries and not entries[0][2]:
                 if not count:
-                    return offset
+                    return offset, _begun(parse(lines))
                 count -= 1
-            offset -= len(line) + 1
+            offset -= len(lines.pop()) + 1
         end = begin
-    return 0
+    return 0, []
+
+
+def _begun(before: list[Entry]) -> list[Entry]:
+    """Return the parts at the end of *before* that a line goes on from: those of the stream that did not end last."""
+    settled = {before[-1][1]}
+    found: list[Entry] = []
+    for entry in reversed(before):
+        if entry[1] not in settled:
+            if not entry[2]:
+                break
+            found.append(entry)
+    return found[::-1]
 
 
 class Printer:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootless.engine import logs as engine
-from rootless.engine.logs import FileFeed, parse_json, parse_k8s, shown_time, tail_offset
+from rootless.engine.logs import FileFeed, find_tail, parse_json, parse_k8s, shown_time
 from rootless.supervise.logs import open_log
 
 pieces = st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([b"a\n", b"b", b"\n", b"c\nd\n", b"x" * 50])),
@@ -26,14 +26,14 @@ def _write(path: Path, said: list[tuple[int, bytes]], driver: str = "k8s-file", 
 
 
 def _all(feed: FileFeed) -> list[tuple[int, bool, bytes]]:
-    found = []
+    found: list[tuple[int, bool, bytes]] = []
     while entries := feed.read():
         found += [entry[1:] for entry in entries]
     return found
 
 
 @pytest.mark.parametrize("driver", ["k8s-file", "json-file"])
-@given(said=pieces, count=st.integers(0, 30), block=st.integers(1, 300))
+@given(said=pieces, count=st.integers(0, 30), block=st.sampled_from([1, 50, 300, 4096]))
 def test_the_end_of_a_log(
     tmp_path_factory: pytest.TempPathFactory, driver: str, said: list[tuple[int, bytes]], count: int, block: int
 ) -> None:
@@ -41,13 +41,13 @@ def test_the_end_of_a_log(
     _write(path, said, driver)
     parse = parse_json if driver == "json-file" else parse_k8s
     every = parse(path.read_bytes().split(b"\n")[:-1])
-    before, engine.TAIL_BYTES = engine.TAIL_BYTES, block
+    usual, engine.TAIL_BYTES = engine.TAIL_BYTES, block
     fd = os.open(path, os.O_RDONLY)
     try:
-        offset = tail_offset(fd, count, parse)
+        offset, ahead = find_tail(fd, count, parse)
     finally:
         os.close(fd)
-        engine.TAIL_BYTES = before
+        engine.TAIL_BYTES = usual
     found = parse(path.read_bytes()[offset:].split(b"\n")[:-1])
     full = [entry for entry in every if not entry[2]]
     assert found == every[len(every) - len(found) :]
@@ -57,8 +57,14 @@ def test_the_end_of_a_log(
         assert found == every
     else:
         assert len([entry for entry in found if not entry[2]]) == count
-        # It begins behind a full line, so that no part of a line is missing.
-        assert not every[len(every) - len(found) - 1][2]
+        # It begins behind a full line, and with the parts of a line of the other stream: none is missing.
+        before = every[: len(every) - len(found)]
+        assert not before[-1][2]
+        assert all(part[2] and part[1] != before[-1][1] for part in ahead)
+        if block == 4096:
+            other = [entry for entry in before if entry[1] != before[-1][1]]
+            full_ones = [at for at, entry in enumerate(other) if not entry[2]]
+            assert ahead == other[full_ones[-1] + 1 if full_ones else 0 :]
 
 
 def test_a_reader_goes_on_in_the_new_file(tmp_path: Path) -> None:
