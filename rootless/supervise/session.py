@@ -416,7 +416,9 @@ def _note_start(life: Life, launched: Launched) -> None:
     }  # fmt: skip
     life.data = {**life.data, **begun}
     containers.write(basis.roots, containers.Container(basis.cid, basis.name, life.data))
-    life.event("init" if life.hold else "start")
+    life.event("init")
+    if not life.hold:
+        life.event("start")
     supervisor = str(os.getpid())
     if life.notifier is not None:
         life.notifier.started(os.getpid())
