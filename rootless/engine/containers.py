@@ -139,6 +139,14 @@ def check_removable(roots: Roots, container: Container) -> None:
         )
 
 
+def _leftovers(roots: Roots) -> bool:
+    """Say whether something half made or half deleted waits to be put away by whoever has entered."""
+    found = containers.leftovers(roots)
+    for _, lock in found:
+        lock.close()
+    return bool(found)
+
+
 def settle(roots: Roots, environ: Mapping[str, str]) -> bool:
     """End what the death of a supervisor left, as every command does that shows or changes containers.
 
@@ -146,7 +154,7 @@ def settle(roots: Roots, environ: Mapping[str, str]) -> bool:
     Raises:  RootlessError
     """
     orphans = kill_orphans(roots)
-    if not orphans:
+    if not orphans and not _leftovers(roots):
         return False
     enter(roots.run, parse_mode(""), environ)
     clean_orphans(roots, orphans)

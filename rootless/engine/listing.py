@@ -73,7 +73,7 @@ def list_all(roots: Roots, environ: Mapping[str, str] | None = None) -> list[Lis
     Raises: RootlessError
     """
     held, orphans = overview.locks(roots)
-    if orphans and environ is not None:
+    if environ is not None and (orphans or overview.half_done(roots)):
         from rootless.engine.containers import settle
 
         settle(roots, environ)

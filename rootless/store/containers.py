@@ -3,6 +3,7 @@
 Shape:
     DATA/containers/ID/record.json   what the container is and how it ended: one small file, replaced by rename
     DATA/containers/ID/diff, work    its writable layer (or below TMP where DATA cannot hold one)
+    DATA/containers/.ID.new, .ID.gone    one that is being made or deleted, locked by who does it
     DATA/names/NAME                  a file with the ID; claimed by link(2), which is atomic on NFS too
     RUN/containers/ID/lock           flock held by the supervisor for as long as it lives
     RUN/containers/ID/pid            "PID STARTTIME" of the supervisor
@@ -91,7 +92,11 @@ def boot_id() -> str:
 
 
 def create(roots: Roots, container: Container) -> None:
-    """Write the record of a new container and claim its name.
+    """Claim the name of a new container and write its record.
+
+    What `create` makes appears whole, by rename of `.ID.new`; where the directory is there already, for a container
+    that is being started, the lock of its run directory tells others that it is coming. The claim comes first in both,
+    so that no container is without its name after a crash (`sweep` finds claims of none).
 
     Raises: StoreError - the name is in use (podman's words)
     """
@@ -99,24 +104,73 @@ def create(roots: Roots, container: Container) -> None:
     for parent in (f"{roots.data}/{CONTAINERS}", f"{roots.data}/{NAMES}"):
         if not os.path.isdir(parent):
             layout.make_directory(parent)
-    layout.make_directory(directory)
-    write(roots, container)
+    if os.path.isdir(directory):
+        _fill(roots, container, directory)
+        return
+    staged = f"{roots.data}/{CONTAINERS}/.{container.id}.new"
+    with _staged(staged):
+        try:
+            _fill(roots, container, staged)
+            os.rename(staged, directory)
+        except BaseException:
+            for name in os.listdir(staged):
+                os.unlink(f"{staged}/{name}")
+            os.rmdir(staged)
+            raise
+
+
+def _fill(roots: Roots, container: Container, directory: str) -> None:
     claim = f"{directory}/name"
     with open(claim, "w") as out:
         out.write(container.id)
     while True:
         try:
             os.link(claim, f"{roots.data}/{NAMES}/{container.name}")
-            return
+            break
         except FileExistsError:
             holder = holder_of(roots, container.name)
         if holder:
-            discard(roots, container.id)
             raise StoreError(
                 f'creating container storage: the container name "{container.name}" is already in use by {holder}. You '
                 "have to remove that container to be able to reuse that name: that name is already in use",
                 hint=f"choose another --name, or remove that one: rootless rm {container.name}",
             )
+    atomic.write_record(f"{directory}/record.json", container.data)
+
+
+def _staged(path: str) -> Fd:
+    """Make the directory *path* and return it locked; who finds it unlocked takes it for a leftover (`sweep`)."""
+    while True:
+        layout.make_directory(path)
+        fd = _taken(path, making=True)
+        if fd is not None:
+            return fd
+
+
+def _taken(path: str, *, making: bool = False) -> Fd | None:
+    """Return the directory *path* with its lock held; None when somebody else holds it, or it has gone.
+
+    Where directories cannot be locked (flock(2): not over NFS) only who is *making* one gets it, and nothing is swept.
+    """
+    try:
+        fd = Fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        return None
+    locked = making
+    try:
+        fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+    except BlockingIOError:
+        locked = False
+    except OSError:
+        pass
+    try:
+        if locked and os.path.samestat(os.fstat(fd.fileno()), os.stat(path)):
+            return fd
+    except OSError:
+        pass
+    fd.close()
+    return None
 
 
 def holder_of(roots: Roots, name: str) -> str:
@@ -133,6 +187,12 @@ def holder_of(roots: Roots, name: str) -> str:
     try:
         with _locked(f"{roots.data}/{NAMES}", fcntl.LOCK_EX):
             holder = _claimed_by(path)
+            staged = f"{roots.data}/{CONTAINERS}/.{holder}.new"
+            if holder and os.path.isdir(staged):
+                dead = _taken(staged)
+                if dead is None:
+                    return holder  # it is just coming
+                dead.close()
             try:
                 with _locked(data_dir(roots, holder or "-"), fcntl.LOCK_EX | fcntl.LOCK_NB):
                     found = read(roots, holder)
@@ -187,13 +247,18 @@ def _claimed_by(path: str) -> str:
 
 
 def _locked(directory: str, kind: int) -> Fd:
-    """Return *directory* with its lock held. Raises: FileNotFoundError, BlockingIOError"""
+    """Return *directory* with its lock held, where directories can be locked (flock(2): not over NFS).
+
+    Raises: FileNotFoundError, BlockingIOError
+    """
     held = Fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
         fcntl.flock(held.fileno(), kind)
-    except OSError:
+    except BlockingIOError:
         held.close()
         raise
+    except OSError:
+        pass
     return held
 
 
@@ -379,7 +444,7 @@ def note_exit(roots: Roots, cid: str, exit_code: int) -> None:
     if not os.path.isdir(directory):
         layout.make_directory(directory)
     oldest = time.time() - EXIT_SECONDS
-    for name in atomic.names_in(directory):
+    for name in os.listdir(directory):
         try:
             if os.stat(f"{directory}/{name}").st_mtime < oldest:
                 os.unlink(f"{directory}/{name}")
@@ -398,19 +463,48 @@ def noted_exit(roots: Roots, cid: str) -> int | None:
 
 
 def discard(roots: Roots, cid: str) -> None:
-    """Delete a container's record, name and files. Needs the user namespace: files have mapped owners."""
+    """Delete a container's record, name and files. Needs the user namespace: files have mapped owners.
+
+    It disappears by one rename, to `.ID.gone`, whose lock we hold: `sweep` goes on where a crash has ended us.
+    """
+    directory = data_dir(roots, cid)
+    gone = f"{roots.data}/{CONTAINERS}/.{cid}.gone"
+    try:
+        with _locked(directory, fcntl.LOCK_EX):
+            found = read(roots, cid)
+            os.rename(directory, gone)
+            _delete(roots, cid, gone, found.name if found else "")
+    except FileNotFoundError:
+        pass  # it never came, or somebody else was faster
+
+
+def _delete(roots: Roots, cid: str, directory: str, name: str) -> None:
+    """Delete a directory that nobody sees any more, and the claim of its name; of any name when *name* is ""."""
     from rootless.store.trees import remove_tree
 
-    directory = data_dir(roots, cid)
-    found = read(roots, cid)
-    if found is not None and found.name:
-        path = f"{roots.data}/{NAMES}/{found.name}"
-        if (atomic.read_file(path) or b"").decode("ascii", "replace") == cid:
-            atomic.remove_file(path)
-    # The record goes first: what is left after a crash is a directory that no listing shows.
-    atomic.remove_file(f"{directory}/record.json")
-    if os.path.isdir(directory):
-        remove_tree(directory)
+    names = f"{roots.data}/{NAMES}"
+    for claim in (name,) if name else atomic.names_in(names):
+        if _claimed_by(f"{names}/{claim}") == cid:
+            atomic.remove_file(f"{names}/{claim}")
+    remove_tree(directory)
+
+
+def leftovers(roots: Roots) -> list[tuple[str, Fd]]:
+    """Return what crashes left half made or half deleted, as (name below containers/, its lock). Owner: the caller."""
+    place = f"{roots.data}/{CONTAINERS}"
+    try:
+        names = [name for name in os.listdir(place) if name[0] == "."]
+    except FileNotFoundError:
+        return []
+    taken = [(name, _taken(f"{place}/{name}")) for name in names]
+    return [(name, lock) for name, lock in taken if lock is not None]
+
+
+def sweep(roots: Roots, found: list[tuple[str, Fd]]) -> None:
+    """Delete leftovers, and their claims. Needs the user namespace."""
+    for name, lock in found:
+        with lock:
+            _delete(roots, name[1:].partition(".")[0], f"{roots.data}/{CONTAINERS}/{name}", "")
 
 
 def discard_run_dir(roots: Roots, cid: str) -> None:

@@ -51,6 +51,14 @@ def locks(roots: Roots) -> tuple[set[str], bool]:
     return held, orphans
 
 
+def half_done(roots: Roots) -> bool:
+    """Say whether a container is being made or deleted, perhaps by a process that has died (containers.leftovers)."""
+    try:
+        return any([name[0] == "." for name in posix.listdir(f"{roots.data}/containers")])
+    except OSError:
+        return False
+
+
 def _is_old(directory: str) -> bool:
     import time
 

@@ -62,6 +62,7 @@ def clean_orphans(roots: Roots, orphans: list[Orphan]) -> None:
         from rootless.store.gc import sweep_leftovers
 
         sweep_leftovers(roots)
+    containers.sweep(roots, containers.leftovers(roots))
     if not orphans:
         return
     from rootless.mount.volumes import remove_all
@@ -73,7 +74,7 @@ def clean_orphans(roots: Roots, orphans: list[Orphan]) -> None:
             # By their own records: a crash before the container's record was written left them too.
             remove_all(roots, anonymous_of(roots, orphan.cid))
             containers.discard(roots, orphan.cid)
-        elif found.data.get("state", {}).get("status") == "running":
+        elif found.data.get("state", {}).get("status") in containers.LIVE:
             containers.finish(roots, found, 137, error="the supervisor died")
         containers.discard_run_dir(roots, orphan.cid)
         orphan.lock.close()
