@@ -61,6 +61,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "wait": ("wait", (), "Block on one or more containers"),
 }
 _IMAGE = {
+    "diff": ("diff", ("--image",), "Inspect changes to the image's file systems"),
     "inspect": ("inspect", ("--type", "image"), "Display the configuration of an image"),
     "list": ("images", (), "List images in local storage"),
     "ls": ("images", (), "List images in local storage"),
@@ -98,6 +99,7 @@ _CONTAINER = {
             "wait",
         )
     },
+    "diff": ("diff", ("--container",), "Inspect changes to the container's file systems"),
     "exists": ("exists", (), "Check if a container exists in local storage"),
     "inspect": ("inspect", ("--type", "container"), "Display the configuration of a container"),
     "list": ("ps", (), "List containers"),
@@ -152,7 +154,7 @@ LATER = (
     "logout", "machine", "manifest", "play", "pod", "push", "save", "search", "tag", "untag",
 )  # fmt: skip
 LATER_IN_GROUP = {
-    "image": ("build", "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
+    "image": ("build", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
               "search", "sign", "tag", "tree", "trust", "unmount", "untag"),
     "container": ("checkpoint", "cleanup", "clone", "commit", "export", "restore", "runlabel"),
     "network": ("connect", "create", "disconnect", "exists", "inspect", "prune", "reload", "rm"),

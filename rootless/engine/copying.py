@@ -84,7 +84,7 @@ def copy(
     """
     entered = settle(roots, environ)
     found = [_container(roots, place.container) for place in (source, destination)]
-    maps = [_maps(container, environ) for container in found]
+    maps = [container_maps(container, environ) for container in found]
     if not entered:
         enter(roots.run, parse_mode(""), environ)
     opened: list[View | None] = []
@@ -116,7 +116,7 @@ def _container(roots: Roots, name: str) -> Container | None:
         raise RootlessError(f'container "{name}" does not exist') from None
 
 
-def _maps(container: Container | None, environ: Mapping[str, str]) -> Maps:
+def container_maps(container: Container | None, environ: Mapping[str, str]) -> Maps:
     """Return the maps of a user namespace of the container's own; read before ours is entered."""
     if container is None:
         return None, None

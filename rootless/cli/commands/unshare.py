@@ -1,0 +1,65 @@
+"""`rootless unshare`: a program in the user namespace that all containers share.
+
+Source: podman-unshare(1) of podman 4.3
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import sys
+
+from rootless.cli.parser import Command, parse
+from rootless.errors import ExecNotExecutable, ExecNotFound
+from rootless.store.layout import find_roots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.plan.options import GlobalOptions
+
+COMMAND = Command(
+    name="unshare",
+    summary="Run a command in the user namespace of the containers",
+    usage="[COMMAND [ARG...]]",
+    description=(
+        "Runs a command, your shell by default, as root of the user namespace of your containers, with mounts of its "
+        "own. Files of subordinate ids can be changed there, and `rootless mount` works."
+    ),
+    flags=(
+        ("rootless-netns", "", "bool", "", "", "Join the rootless network namespace",
+         "each container has a network of its own"),
+    ),
+    examples=("unshare id", "unshare cat /proc/self/uid_map", "unshare rm -r ./files-of-a-container"),
+    interspersed=False,
+)  # fmt: skip
+
+
+def main(argv: list[str], options: GlobalOptions) -> int:
+    """Become the command; its exit status is ours, 126 and 127 when there is none to become."""
+    parsed, options = parse(COMMAND, argv, options)
+    from rootless.engine.containers import settle
+    from rootless.engine.mounting import MARK
+    from rootless.kernel.enter import enter
+    from rootless.plan.userns import parse_mode
+
+    roots = find_roots(
+        root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
+    )
+    words = list(parsed.args) or [os.environ.get("SHELL") or "/bin/sh"]
+    if MARK not in os.environ and not settle(roots, os.environ):
+        enter(roots.run, parse_mode(""), os.environ)
+    # Commands that it runs shall find the same store: there the caller has another uid.
+    env = {**os.environ, "ROOTLESS_ROOT": roots.data, "ROOTLESS_RUNROOT": roots.run, "ROOTLESS_TMPDIR": roots.tmp,
+           MARK: "1"}  # fmt: skip
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)  # ignored by the interpreter, and kept by execve(2)
+    try:
+        os.execvpe(words[0], words, env)
+    except FileNotFoundError:
+        where = f"stat {words[0]}: no such file or directory" if "/" in words[0] else (
+            "executable file not found in $PATH")  # fmt: skip
+        raise ExecNotFound(f'exec: "{words[0]}": {where}') from None
+    except OSError as error:
+        raise ExecNotExecutable(f"fork/exec {words[0]}: {(error.strerror or '').lower()}") from None
