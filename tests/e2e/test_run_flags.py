@@ -293,11 +293,6 @@ def test_host_namespaces(programs: Programs) -> None:
             125,
             "Error: opening seccomp profile failed: open /no/such: no such file",
         ),
-        (
-            ["-d", "plain", "true"],
-            125,
-            "Error: --detach is not supported: containers that outlive the command are not there yet\n",
-        ),
         (["--frob", "plain", "true"], 125, "Error: unknown flag: --frob\nSee 'rootless run --help'\n"),
     ],
 )
