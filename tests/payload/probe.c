@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,6 +26,7 @@
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -162,6 +165,71 @@ static void terminal(void)
 	printf("%s %d %d pgrp=%d\n", name ? name : "none", size.ws_row, size.ws_col, tcgetpgrp(0) == getpgrp());
 }
 
+/* Is the process another program than /init (which is ours to look at)? One that has ended is none. */
+static int foreign(int pid)
+{
+	char path[64], exe[4096];
+
+	snprintf(path, sizeof path, "/proc/%d/exe", pid);
+	ssize_t n = readlink(path, exe, sizeof exe - 1);
+	if (n < 0) return errno == EACCES || errno == EPERM;
+	exe[n] = 0;
+	if (strcmp(exe, "/init")) printf("caught exe %s\n", exe);
+	return strcmp(exe, "/init") != 0;
+}
+
+/*
+ * Attack every process that comes: read and write its memory, look at its descriptors, trace it. Says "caught" and how
+ * for one whose program is the runtime's (not /init, ours).
+ */
+static void fight(void)
+{
+	static const char *const ways[] = { "mem", "fd", "cwd", "root", "environ" };
+	char path[300];
+
+	signal(SIGTERM, SIG_DFL);
+	printf("ready\n");
+	fflush(stdout);
+	for (;;) {
+		DIR *dir = opendir("/proc");
+		struct dirent *entry;
+		while (dir && (entry = readdir(dir))) {
+			int pid = atoi(entry->d_name);
+			if (pid <= 0 || pid == getpid()) continue;
+			if (!foreign(pid)) continue;
+			for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+				snprintf(path, sizeof path, "/proc/%d/%s", pid, ways[i]);
+				int fd = open(path, i ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CLOEXEC);
+				if (fd < 0) continue;
+				close(fd);
+				if (foreign(pid)) printf("caught %s\n", ways[i]);
+			}
+			if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {
+				if (foreign(pid)) printf("caught ptrace\n");
+				/* Let it go: what ends while it is traced is a zombie to its parent until we have waited. */
+				ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+				waitpid(pid, NULL, __WALL);
+				ptrace(PTRACE_DETACH, pid, 0, 0);
+			}
+			fflush(stdout);
+		}
+		if (dir) closedir(dir);
+	}
+}
+
+/* Fill the table of processes and stay; children that cannot be made are tried again. */
+static void bomb(void)
+{
+	printf("ready\n");
+	fflush(stdout);
+	for (;;) {
+		pid_t pid = fork();
+		if (pid < 0) { printf("full\n"); fflush(stdout); break; }
+		if (pid == 0) { pause(); _exit(0); }
+	}
+	for (;;) if (fork() == 0) pause();
+}
+
 static void answer(int n, char **w)
 {
 	const char *verb = w[0];
@@ -202,6 +270,10 @@ static void answer(int n, char **w)
 	else if (!strcmp(verb, "fork")) { for (int i = atoi(need(n, w, 1)); i > 0; i--) if (fork() == 0) { pause(); _exit(0); } }
 	else if (!strcmp(verb, "flush")) fflush(stdout);
 	else if (!strcmp(verb, "wait")) wait_signal();
+	else if (!strcmp(verb, "fight")) fight();
+	else if (!strcmp(verb, "bomb")) bomb();
+	else if (!strcmp(verb, "tmpfs")) { if (mount("fake", need(n, w, 1), "tmpfs", 0, NULL) < 0) fail("mount", w[1]); }
+	else if (!strcmp(verb, "link")) { if (symlink(need(n, w, 1), need(n, w, 2)) < 0) fail("symlink", w[2]); }
 	else if (!strcmp(verb, "pause")) for (;;) pause();
 	else if (!strcmp(verb, "exit")) exit(atoi(need(n, w, 1)));
 	else { fprintf(stderr, "probe: unknown verb %s\n", verb); exit(122); }
