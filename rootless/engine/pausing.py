@@ -44,7 +44,7 @@ def pause(roots: Roots, container: Container) -> str:
     status = containers.status(roots, container)
     life.check_here(container, status)
     if status == "paused":
-        raise ContainerStateError(f"container {container.id} is already paused: container state improper")
+        raise ContainerStateError(f'"{container.id}" is already paused: container state improper')
     if status != "running":
         raise ContainerStateError(f'"{status}" is not running, can\'t pause: container state improper')
     warning = _hold(roots, container, _mark(roots, container), True)
@@ -60,7 +60,7 @@ def unpause(roots: Roots, container: Container) -> None:
     status = containers.status(roots, container)
     life.check_here(container, status)
     if status != "paused":
-        raise ContainerStateError(f'"{status}" is not paused, can\'t unpause: container state improper')
+        raise ContainerStateError(f'"{container.id}" is not paused, can\'t unpause: container state improper')
     mark = _mark(roots, container)
     _hold(roots, container, mark, False)
     _say(roots, container, "unpause")

@@ -13,7 +13,7 @@ from rootless.cli import output
 from rootless.cli.parser import Command, parse
 from rootless.engine import listing
 from rootless.engine.usage import Usage, usage
-from rootless.errors import ContainerStateError, UsageError
+from rootless.errors import UsageError
 from rootless.spec import moment
 from rootless.store.layout import find_roots
 
@@ -53,6 +53,7 @@ COLUMNS = (
 _HEADINGS = {"CPU": "CPU %", "MemUsageBytes": "MEM USAGE / LIMIT"}
 _ALIVE = ("running", "paused")
 _CLEAR = "\033[H\033[2J"
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -83,7 +84,7 @@ class Look:
             "AvgCPU": self.average,
             "CPUNano": now.cpu_ns,
             "MemUsage": _pair(now.memory, now.memory_limit),
-            "MemUsageBytes": f"{_binary(now.memory)} / {_binary(now.memory_limit)}",
+            "MemUsageBytes": f"{_scaled(now.memory, 1024, _BINARY)} / {_scaled(now.memory_limit, 1024, _BINARY)}",
             "MemLimit": now.memory_limit,
             "MemPerc": _share(100.0 * now.memory / now.memory_limit if now.memory_limit else 0.0),
             "NetIO": _pair(now.net_input, now.net_output),
@@ -92,7 +93,7 @@ class Look:
             "BlockIO": _pair(now.block_input, now.block_output),
             "BlockInput": now.block_input,
             "BlockOutput": now.block_output,
-            "PIDS": str(now.pids) if now.pids else "--",
+            "PIDS": str(now.pids),
             "PIDs": now.pids,
             "UpTime": moment.span_text(now.cpu_ns),
             "Up": moment.span_text(now.cpu_ns),
@@ -131,18 +132,13 @@ def main(argv: list[str], options: GlobalOptions) -> int:
 
 
 def _chosen(roots: Roots, parsed: Parsed) -> list[Listed]:
-    """Return the containers to look at now. Raises: NotFound; ContainerStateError for a named one that does not run"""
+    """Return the containers to look at now; one that does not run shows zeros. Raises: NotFound"""
     if parsed.flag("latest"):
-        found = [listing.latest(roots)]
-    elif parsed.args:
-        found = [listing.find(roots, name) for name in parsed.args]
-    else:
-        every = listing.list_all(roots)
-        return every if parsed.flag("all") else [one for one in every if one.status in _ALIVE]
-    for one in found:
-        if one.status not in _ALIVE:
-            raise ContainerStateError(f"container {one.name} is not running: container state improper")
-    return found
+        return [listing.latest(roots)]
+    if parsed.args:
+        return [listing.find(roots, name) for name in parsed.args]
+    every = listing.list_all(roots)
+    return every if parsed.flag("all") else [one for one in every if one.status in _ALIVE]
 
 
 def _print(looks: list[Look], parsed: Parsed) -> None:
@@ -155,8 +151,10 @@ def _print(looks: list[Look], parsed: Parsed) -> None:
         }
         for row in rows
     ]  # fmt: skip
-    output.listing(rows, COLUMNS, format=parsed.text("format"), name="stats", headings=_HEADINGS,
-                   json_rows=documents)  # fmt: skip
+    if output.is_json(parsed.text("format")):
+        sys.stdout.write(output.to_json(documents, indent=1) + "\n")
+        return
+    output.listing(rows, COLUMNS, format=parsed.text("format"), name="stats", headings=_HEADINGS)
 
 
 def _percent(used_ns: int, passed_ns: int) -> float:
@@ -164,20 +162,16 @@ def _percent(used_ns: int, passed_ns: int) -> float:
 
 
 def _share(percent: float) -> str:
-    return f"{percent:.2f}%" if percent >= 0.005 else "--"
+    return f"{percent:.2f}%"
 
 
 def _pair(one: int, other: int) -> str:
-    return f"{_human(one)} / {_human(other)}" if one or other else "-- / --"
+    return f"{_scaled(one, 1000, _DECIMAL)} / {_scaled(other, 1000, _DECIMAL)}"
 
 
-def _human(count: int) -> str:
-    """Return a size in decimal units, as output.human_size writes it without its blank."""
-    return output.human_size(count).replace(" ", "")
-
-
-def _binary(count: int) -> str:
+def _scaled(count: int, base: int, units: tuple[str, ...]) -> str:
+    """Return a size with four significant digits, as Go's units.CustomSize writes it."""
     size, unit = float(count), 0
-    while size >= 1024 and unit < len(_BINARY) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:.4g}{_BINARY[unit]}"
+    while size >= base and unit < len(units) - 1:
+        size, unit = size / base, unit + 1
+    return f"{size:.4g}{units[unit]}"
