@@ -4,7 +4,7 @@ Shape:
     DATA/containers/ID/record.json   what the container is and how it ended: one small file, replaced by rename
     DATA/containers/ID/diff, work    its writable layer (or below TMP where DATA cannot hold one)
     DATA/containers/.ID.new, .ID.gone    one that is being made or deleted, locked by who does it
-    DATA/names/NAME                  a file with the ID; claimed by link(2), which is atomic on NFS too
+    DATA/names/NAME                  a file with the ID, DATA/containers/ID/name; claimed by link(2), atomic on NFS too
     RUN/containers/ID/lock           flock held by the supervisor for as long as it lives
     RUN/containers/ID/pid            "PID STARTTIME" of the supervisor
     RUN/containers/ID/child          "PID STARTTIME" of the container's first process
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONTAINERS = "containers"
 NAMES = "names"
+CLAIM = "name"
 EXITS = "exits"
 PAUSED, STOPPING, UNWANTED = "paused", "stopping", "unwanted"
 EXIT_SECONDS = 300
@@ -120,7 +121,7 @@ def create(roots: Roots, container: Container) -> None:
 
 
 def _fill(roots: Roots, container: Container, directory: str) -> None:
-    claim = f"{directory}/name"
+    claim = f"{directory}/{CLAIM}"
     with open(claim, "w") as out:
         out.write(container.id)
     while True:
@@ -212,14 +213,12 @@ def rename(roots: Roots, cid: str, name: str) -> str:
     Raises: NotFound - it was removed meanwhile
     """
     names = f"{roots.data}/{NAMES}"
-    claim = f"{names}/.{cid}.{os.getpid()}"
+    claim = f"{data_dir(roots, cid)}/{CLAIM}"
     try:
         with _locked(data_dir(roots, cid), fcntl.LOCK_EX):
             found = read(roots, cid)
             if found is None:
                 raise NotFound("container", cid)
-            with open(claim, "w") as out:
-                out.write(cid)
             while True:
                 try:
                     os.link(claim, f"{names}/{name}")
@@ -231,13 +230,31 @@ def rename(roots: Roots, cid: str, name: str) -> str:
                 if holder:
                     return holder
             write(roots, Container(cid, name, {**found.data, "name": name}))
-            if found.name != name and _claimed_by(f"{names}/{found.name}") == cid:
-                atomic.remove_file(f"{names}/{found.name}")
+            _give_up(roots, cid, kept=name)
             return cid
     except FileNotFoundError:
         raise NotFound("container", cid) from None
-    finally:
-        atomic.remove_file(claim)
+
+
+def _give_up(roots: Roots, cid: str, *, kept: str = "") -> None:
+    """Take all names of a container away but one: the one of its record, and what a crash left.
+
+    All are links to one file, so their number is known before the directory is read.
+    """
+    names = f"{roots.data}/{NAMES}"
+    try:
+        mine = os.stat(f"{data_dir(roots, cid)}/{CLAIM}")
+    except FileNotFoundError:
+        return
+    if mine.st_nlink == (2 if kept else 1):
+        return
+    for name in atomic.names_in(names):
+        try:
+            same = os.path.samestat(os.stat(f"{names}/{name}"), mine)
+        except FileNotFoundError:
+            continue
+        if same and name != kept:
+            atomic.remove_file(f"{names}/{name}")
 
 
 def _claimed_by(path: str) -> str:
@@ -483,6 +500,11 @@ def _delete(roots: Roots, cid: str, directory: str, name: str) -> None:
     from rootless.store.trees import remove_tree
 
     names = f"{roots.data}/{NAMES}"
+    try:
+        if os.stat(f"{directory}/{CLAIM}").st_nlink != 2:
+            name = ""  # a rename that was killed left another one
+    except FileNotFoundError:
+        pass
     for claim in (name,) if name else atomic.names_in(names):
         if _claimed_by(f"{names}/{claim}") == cid:
             atomic.remove_file(f"{names}/{claim}")
