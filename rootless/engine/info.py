@@ -122,16 +122,16 @@ def _store(roots: Roots, found: tuple[Finding, ...], driver: str) -> Tree:
     name, reason = choose(found, driver)
     every = containers.list_containers(roots)
     statuses = [containers.status(roots, one) for one in every]
-    running = statuses.count("running")
+    running, paused = statuses.count("running") + statuses.count("stopping"), statuses.count("paused")
     place = existing_parent(roots.data)
     disk = os.statvfs(place)
     return (
         ("ConfigFile", "configFile", ""),
         ("ContainerStore", "containerStore", (
             ("Number", "number", len(every)),
-            ("Paused", "paused", 0),
+            ("Paused", "paused", paused),
             ("Running", "running", running),
-            ("Stopped", "stopped", len(every) - running),
+            ("Stopped", "stopped", len(every) - running - paused),
         )),
         ("GraphDriverName", "graphDriverName", name),
         ("GraphDriverReason", "graphDriverReason", reason),
