@@ -71,6 +71,25 @@ def test_a_short_run_on_fuse_imports_nothing_banned(cli: Cli, sample_ref: str) -
     assert banned(names) == set()
 
 
+LIFE = (
+    "create --network=none --name=c IMAGE sleep 100", "start c", "ps", "ps -a", "exec c true", "logs c", "inspect c",
+    "images", "top c", "port c", "stop -t 0 c", "start c", "kill c", "wait c", "rm c",
+    "run -d --network=none --name=d IMAGE sleep 100", "rm -f -t 0 d",
+)  # fmt: skip
+
+
+def test_the_verbs_of_a_day_import_nothing_banned(cli: Cli, sample_ref: str) -> None:
+    """What a person does with containers all day is as cheap: the supervisor alone imports trio, when it stays."""
+    cli.ok("pull", "-q", sample_ref)
+    found = {}
+    for words in LIFE:
+        status, names, said = imports(cli, words.replace("IMAGE", sample_ref).split())
+        assert (status, said) == (0, ""), words
+        assert "rootless.cli.main" in names
+        found[words] = banned(names)
+    assert {words: sorted(names) for words, names in found.items() if names} == {}
+
+
 def test_the_launcher_survives_odd_calls(cli: Cli) -> None:
     """The launcher finds its environment through a symbolic link, PATH, and a relative path."""
     from tests.support.cli import launcher
