@@ -131,6 +131,7 @@ def one_kill(stand: Stand, kind: str, flags: list[str], state: str, text: str, c
         out, err = client.communicate()
         pytest.fail(f"{what}: hangs; {out!r} {err!r} {stand.family.alive()}")
     assert b"Traceback" not in err + out, f"{what}: {err.decode()}"
+    remains.wait_dead(pid)
     listed = cli("ps", "-a")
     assert listed.status == 0 and listed.err == "", f"{what}: ps: {listed}"
     wrong = remains.settled(cli, stand.family)

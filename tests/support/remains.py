@@ -91,6 +91,13 @@ def state(pid: int) -> str:
         return ""
 
 
+def wait_dead(pid: int) -> None:
+    """Wait until a process that was killed has given up what it held, its locks above all."""
+    until = time.monotonic() + GRACE_S
+    while pid and state(pid) not in ("Z", "") and time.monotonic() < until:
+        time.sleep(0.005)
+
+
 def command_line(pid: int) -> str:
     with contextlib.suppress(OSError):
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
