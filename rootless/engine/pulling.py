@@ -18,8 +18,7 @@ from collections.abc import Sequence
 import trio
 
 from rootless.engine.resolving import (
-    DOWNLOADS,
-    WORKERS,
+    PROCESSORS,
     Resolved,
     commit,
     found_event,
@@ -55,6 +54,9 @@ from rootless.store.layout import Roots
 from rootless.unpack.pipeline import LayerSink, Unpack, open_unpack
 from rootless.unpack.spawning import WorkerProcess
 
+# Each layer keeps a processor busy, and one more waits for the network. More only costs the start of more processes.
+DOWNLOADS = PROCESSORS + 1
+WORKERS = DOWNLOADS + 2  # layers that wait for a lower one to be finished keep their process
 PROGRESS_S = 0.05
 
 Events = trio.MemorySendChannel[PullEvent]

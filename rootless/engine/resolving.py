@@ -34,10 +34,7 @@ if TYPE_CHECKING:
     from rootless.store.layout import Roots
     from rootless.unpack.layerplan import LayerResult
 
-# One more than there are processors: each layer keeps one busy, and one waits for the network. More only costs the
-# start of more processes.
-DOWNLOADS = max(3, min(6, len(os.sched_getaffinity(0)) + 1))
-WORKERS = DOWNLOADS + 2  # layers that wait for a lower one to be finished keep their process
+PROCESSORS = max(2, min(5, len(os.sched_getaffinity(0))))
 MAX_INDEX_DEPTH = 3
 
 

@@ -17,8 +17,7 @@ import select
 import time
 
 from rootless.engine.resolving import (
-    DOWNLOADS,
-    WORKERS,
+    PROCESSORS,
     commit,
     found_event,
     local_image,
@@ -70,6 +69,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NotPlain", "pull"]
 
+READING = PROCESSORS  # there is no network to wait for
+WORKERS = READING + 2  # layers that wait for a lower one to be finished keep their process
 _JITTER = (0.9, 1.2)
 
 
@@ -257,7 +258,7 @@ class _Layers:
     def _start_more(self) -> None:
         while self._waiting:
             started = [lane for lane in self._lanes.values() if lane not in self._waiting and lane.result is None]
-            if len(started) >= WORKERS or len([lane for lane in started if not lane.read]) >= DOWNLOADS:
+            if len(started) >= WORKERS or len([lane for lane in started if not lane.read]) >= READING:
                 return
             self._connect(self._waiting.pop(0))
 

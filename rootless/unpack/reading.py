@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 
 _READ_BYTES = 1 << 18
-_AHEAD = 4
-"""Pieces that may wait; one is a megabyte or less."""
+_AHEAD = 12
+"""Pieces that may wait; one is a quarter of a megabyte or less."""
 
 
 class Piped:

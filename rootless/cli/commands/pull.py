@@ -111,7 +111,7 @@ def _prepare(parsed: Parsed, options: GlobalOptions) -> tuple[Roots, PullOptions
     Raises: UsageError, ReferenceInvalid, StoreError, KernelError
     """
     from rootless.cli.main import warn
-    from rootless.kernel.enter import enter
+    from rootless.kernel.enter import Entering
     from rootless.plan.pulling import POLICIES, PullOptions
     from rootless.plan.userns import parse_mode
     from rootless.store.layout import find_roots
@@ -138,7 +138,10 @@ def _prepare(parsed: Parsed, options: GlobalOptions) -> tuple[Roots, PullOptions
     roots = find_roots(
         root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
     )
-    identity = enter(roots.run, parse_mode(""), os.environ)
+    entering = Entering(roots.run, parse_mode(""), os.environ)
+    import rootless.engine.straight  # noqa: F401  # takes as long as newuidmap, which runs meanwhile
+
+    identity = entering.finish()
     if not parsed.given("progress-fd"):  # whoever started us enters too, and says it
         for text in identity.warnings:
             warn(text)
