@@ -44,7 +44,7 @@ PACKED = (
     *("rootless/*.py", "rootless/spec/*.py", "rootless/plan/*.py", "rootless/kernel/*.py", "rootless/stage/*.py"),
     *("rootless/store/*.py", "rootless/mount/*.py", "rootless/run/**/*.py", "rootless/supervise/*.py"),
     *("rootless/cli/*.py", "rootless/cli/commands/*.py", "rootless/engine/*.py"),
-    *("netns/*.py", "fuse_overlay/*.py"),
+    *("rootless/proto/*.py", "rootless/pull/plain.py", "rootless/unpack/*.py", "netns/*.py", "fuse_overlay/*.py"),
 )
 PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
 STAGE = "rootless/stage"
