@@ -66,7 +66,21 @@ def shared_ids(asked: RunOptions, roots: Roots) -> RunOptions:
 
 def asked_options(parsed: Parsed, options: GlobalOptions) -> RunOptions:
     """Return what the flags of run or create ask for. Raises: UsageError"""
+    from rootless.cli import conf
+
+    def run_root() -> str:
+        from rootless.store.layout import find_roots
+
+        return find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
+                          uid=os.geteuid()).run  # fmt: skip
+
+    found = conf.read(os.environ, run_root)
+    fields = conf.apply(parsed, found) if found else {}
     asked = run_options(parsed, options, os.environ, os.getcwd(), _read_text)
+    if fields.get("cgroup_manager") and options.cgroup_manager:
+        del fields["cgroup_manager"]
+    if fields:
+        asked = replace(asked, **fields)
     if asked.devices:
         from rootless.mount.hostparts import expand_devices
 
