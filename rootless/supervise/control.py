@@ -44,7 +44,7 @@ class Service:
     Shape: *listener* is the socket that listens; *process_for* makes a process out of the body of `exec`; *spawn*
            starts one in the container (blocking); *begin* sends START to a container that `init` has made, or is None;
            *tasks* run beside the container; *verbs* are further handlers; *owner* is the uid, in our ids, to whom the
-           pipes of a process are given
+           pipes of a process are given; *tell* adds to the event log
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Service:
         self.clients: set[Client] = set()
         self.tasks: list[Callable[[Supervision], Awaitable[None]]] = []
         self.verbs: dict[str, Handler] = {}
+        self.tell: Callable[[str], None] = lambda status: None
 
 
 class Client:
@@ -193,6 +194,7 @@ async def _answer(service: Service, s: Supervision, client: Client, message: dic
     if verb == "exec":
         await _exec(service, s, client, message, fds)
     elif verb == "attach":
+        service.tell("attach")
         await _attach(service, s, client, message, fds)
     elif verb == "wait":
         client.wants_end = True
@@ -235,6 +237,7 @@ async def _exec(service: Service, s: Supervision, client: Client, body: dict[str
     master = created.console
     created.console = None
     client.send({"ok": {"pid": created.pid}}, (master,) if master is not None else ())
+    service.tell("exec")
     # A process that goes on without its client must find a terminal that somebody reads.
     async with trio.open_nursery() as nursery:
         if master is not None:
@@ -247,6 +250,7 @@ async def _exec(service: Service, s: Supervision, client: Client, body: dict[str
         master.close()
     code = 128 + posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else posix.WEXITSTATUS(status)
     client.send({"exit": code})
+    service.tell("exec_died")
 
 
 def _give(fd: Fd, owner: int) -> None:

@@ -55,6 +55,7 @@ def service_for(life: Life, p: Prepared, launched: Launched) -> Service:
         return (inner_uids.lookup(uid) if inner_uids else uid) or 0
 
     service = Service(life.control, process_for, spawn, owner)
+    service.tell = life.event
     if launched.begin is not None:
         begin = launched.begin
 
