@@ -21,11 +21,12 @@ Source: architecture.md decision 5; flock(2), link(2)
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 
-from rootless.errors import NotFound, StoreError
+from rootless.errors import ContainerStateError, NotFound, StoreError
 from rootless.kernel.enter import is_locked
 from rootless.kernel.fds import Fd
 from rootless.spec.record import record
@@ -45,6 +46,7 @@ CLAIM = "name"
 EXITS = "exits"
 PAUSED, STOPPING, UNWANTED = "paused", "stopping", "unwanted"
 EXIT_SECONDS = 300
+END_SECONDS = 20.0
 
 
 @record
@@ -379,9 +381,29 @@ def make_run_dir(roots: Roots, cid: str) -> Fd:
         except (BlockingIOError, FileNotFoundError):
             if fd >= 0:
                 os.close(fd)
-        except OSError:
+        except OSError as error:
+            for name in ("pid", "lock"):
+                atomic.remove_file(f"{staged}/{name}")
+            os.rmdir(staged)
             os.close(fd)
-            raise
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _await_end(roots, cid)
+
+
+def _await_end(roots: Roots, cid: str) -> None:
+    """Wait until the last supervisor of a container has gone: its record says `exited` a moment before that.
+
+    Raises: ContainerStateError - somebody else has started the container meanwhile
+    """
+    until = time.monotonic() + END_SECONDS
+    while os.path.isdir(run_dir(roots, cid)):
+        found = read(roots, cid)
+        if found is not None and found.data.get("state", {}).get("status") in LIVE:
+            raise ContainerStateError(f"container {cid} has just been started: container state improper")
+        if time.monotonic() > until:
+            raise ContainerStateError(f"the last supervisor of container {cid} does not end: container state improper")
+        time.sleep(0.005)
 
 
 def note_process(path: str, pid: int) -> None:
@@ -538,7 +560,7 @@ def discard_run_dir(roots: Roots, cid: str) -> None:
             if os.path.isdir(path) and not os.path.islink(path):
                 os.rmdir(path)
             else:
-                os.unlink(path)
+                atomic.remove_file(path)
     atomic.remove_file(f"{directory}/lock")
     try:
         os.rmdir(directory)
