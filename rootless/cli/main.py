@@ -17,7 +17,7 @@ from rootless.errors import EXIT_ENGINE, KernelError, LaunchError, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.plan.options import GlobalOptions
+    from rootless.plan.globaloptions import GlobalOptions
 
 EXIT_BROKEN_PIPE = 128 + 13
 EXIT_INTERRUPTED = 128 + 2
@@ -241,7 +241,7 @@ def _dispatch(argv: list[str]) -> int:
     if argv and argv[0] in ("--version", "-v"):
         return _print_version()
     from rootless.cli.parser import GLOBAL_FLAGS, Command, HelpWanted, merge_globals, scan
-    from rootless.plan.options import GlobalOptions
+    from rootless.plan.globaloptions import GlobalOptions
 
     own = (("version", "v", "bool", "", "", "", ""),)
     rows = {row[0]: row for row in GLOBAL_FLAGS + own}

@@ -13,7 +13,7 @@ Source: podman 4.3; pflag's README "Command line flag syntax" for --x=y, -xyz, -
 from __future__ import annotations
 
 from rootless.errors import UsageError
-from rootless.plan.options import GlobalOptions
+from rootless.plan.globaloptions import GlobalOptions
 from rootless.spec.record import record, replace
 
 TYPE_CHECKING = False

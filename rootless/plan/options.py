@@ -8,20 +8,8 @@ Source: podman-run(1) of podman 4.3
 
 from __future__ import annotations
 
+from rootless.plan.globaloptions import GlobalOptions as GlobalOptions
 from rootless.spec.record import record
-
-
-@record
-class GlobalOptions:
-    """The flags that may stand before the verb; empty means: not given."""
-
-    root: str = ""
-    runroot: str = ""
-    tmpdir: str = ""
-    log_level: str = "warn"
-    storage_driver: str = ""
-    storage_opts: tuple[str, ...] = ()
-    cgroup_manager: str = ""
 
 
 @record

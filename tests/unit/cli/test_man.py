@@ -51,3 +51,9 @@ def test_help_man(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["help", "--man", "container", "unit"]) == 0
     assert capsys.readouterr().out.startswith('.TH "ROOTLESS\\-CONTAINER\\-UNIT" 1')
     assert program.main(["help", "--man", "nosuch"]) == 125
+
+
+def test_every_verb_has_a_table() -> None:
+    """What `--help` names can be asked for its own help; no verb is a promise."""
+    missing = [words for words, _ in tables.paths() if tables.command_of(words, GlobalOptions()) is None]
+    assert missing == []
