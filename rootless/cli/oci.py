@@ -71,7 +71,7 @@ class Log:
         else:
             line = f'time="{when}" level={level} msg={dumps(message)}'
         try:
-            posix.write(self.fd, line.encode("utf-8", "surrogateescape") + b"\n")
+            posix.write(self.fd, _encoded(line) + b"\n")
         except OSError:
             pass  # a log that cannot be written must not stop a container
 
@@ -87,6 +87,14 @@ class Log:
             _complain(f"hint: {hint}")
 
 
+def _encoded(text: str) -> bytes:
+    """Encode a message: file names as they were, what is no text at all as an escape."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
+
+
 def _known_hint(error: RootlessError) -> str | None:
     """Return what the table of hints says about a system call that failed; imported only now."""
     if not isinstance(error, (KernelError, LaunchError)) or not error.syscall:
@@ -99,7 +107,7 @@ def _known_hint(error: RootlessError) -> str | None:
 
 def _complain(text: str) -> None:
     try:
-        posix.write(2, text.encode("utf-8", "surrogateescape") + b"\n")
+        posix.write(2, _encoded(text) + b"\n")
     except OSError:
         pass
 

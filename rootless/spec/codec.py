@@ -50,6 +50,11 @@ def _text(value: Any) -> str:
         raise _wrong(value, "a string")
     if "\0" in value:
         raise _Fault("a NUL character in a string")
+    if not value.isascii():
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise _Fault("half of a character (a lone surrogate) in a string") from None
     return value
 
 
