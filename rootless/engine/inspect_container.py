@@ -215,15 +215,16 @@ def _ports(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict[s
 
 def _network(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     network = one.data.get("network") or {}
-    address, address6 = str(network.get("address") or ""), str(network.get("address6") or "")
+    address, _, prefix = str(network.get("address") or "").partition("/")
+    address6, _, prefix6 = str(network.get("address6") or "").partition("/")
     return {
         "EndpointID": "",
         "Gateway": str(network.get("gateway") or ""),
         "IPAddress": address,
-        "IPPrefixLen": 24 if address else 0,
+        "IPPrefixLen": int(prefix or 24) if address else 0,
         "IPv6Gateway": "",
         "GlobalIPv6Address": address6,
-        "GlobalIPv6PrefixLen": 64 if address6 else 0,
+        "GlobalIPv6PrefixLen": int(prefix6 or 64) if address6 else 0,
         "MacAddress": str(network.get("mac") or ""),
         "Bridge": "",
         "SandboxID": "",

@@ -97,7 +97,7 @@ def test_a_container(roots: Roots, image: ImageRecord) -> None:
         "machine": containers.machine_id(), "args": ["nginx", "-g"], "driver": "fuse", "driver_reason": "overlay: no",
         "links": ["LOW", "TOP"], "auto_remove": True, "labels": {"x": "y"}, "stop_signal": 3, "stop_timeout": 0,
         "state": {"status": "exited", "exit_code": 4, "started": "s", "finished": "f", "pid": 99},
-        "network": {"mode": "private", "address": "10.0.2.100", "gateway": "10.0.2.2"},
+        "network": {"mode": "private", "address": "10.0.3.100/16", "gateway": "10.0.2.2", "address6": "fd00::64"},
         "ports": [["0.0.0.0", 8080, 80, "tcp"], ["127.0.0.1", 8081, 80, "tcp"]],
         "mounts": [["vol", "/s/_data", "/data"], ["", "/home/x", "/x"]],
     }  # fmt: skip
@@ -113,7 +113,10 @@ def test_a_container(roots: Roots, image: ImageRecord) -> None:
     assert (found["Driver"], found["DriverReason"]) == ("fuse", "overlay: no")
     assert found["GraphDriver"]["Data"]["LowerDir"] == f"{roots.data}/l/TOP:{roots.data}/l/LOW"
     assert found["GraphDriver"]["Data"]["UpperDir"] == str(upper)
-    assert found["NetworkSettings"]["Ports"] == {
+    network = found["NetworkSettings"]
+    assert (network["IPAddress"], network["IPPrefixLen"]) == ("10.0.3.100", 16)
+    assert (network["GlobalIPv6Address"], network["GlobalIPv6PrefixLen"]) == ("fd00::64", 64)
+    assert network["Ports"] == {
         "80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081"}]
     }
     common = {"Mode": "", "RW": True, "Propagation": "rprivate"}
