@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rootless.cli import conf
-from rootless.cli.confread import defaults_of
+from rootless.cli.confread import defaults_of, simple
 from rootless.cli.flags_run import run_options
 from rootless.cli.parser import parse
 from rootless.cli.table_run import COMMAND
@@ -138,3 +138,40 @@ def test_one_file_instead_of_all(home: Path) -> None:
     environ = {"HOME": str(home), "CONTAINERS_CONF": str(home / "only.conf")}
     assert conf.read(environ, lambda: "/nowhere") == {"flags": {"no-hosts": ["true"]}}
     assert [os.path.basename(path) for path, _, _ in conf.files({"HOME": str(home)})] == ["system.conf"]
+
+
+PLAIN = """# a comment
+[containers]
+a = "x" # why
+b='y#z'
+n = -5
+yes = true
+empty = []
+list = [ # begins
+  "one", 'two', # here
+  "three",
+]
+[engine.runtimes]
+r = ["/a", "/b"]
+"""
+
+
+def test_the_plain_part_of_toml_is_what_tomllib_reads() -> None:
+    import tomllib
+
+    whole = tomllib.loads(PLAIN)
+    found = simple(PLAIN)
+    assert found is not None
+    assert found["containers"] == whole["containers"]
+    assert found["engine.runtimes"] == whole["engine"]["runtimes"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a = """x"""', 'a = "\\n"', "a = 1.5", "a = {b = 1}", "a.b = 1", "[[a]]", "a = 012", "a = [1]", 'a = ["x" "y"]',
+        'a = ["x"', "a", "a = 1\na = 2", "[a]\n[a]", 'a = "x" y', "a = [,]", "a = [", "a = ['''x''']", "a =",
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_is_left_to_tomllib(text: str) -> None:
+    assert simple(text) is None
