@@ -43,21 +43,15 @@ def find_container(roots: Roots, text: str, *, size: bool = False) -> dict[str, 
 
 def find_volume(roots: Roots, text: str) -> dict[str, Any] | None:
     """Return the document of the volume *text*, None if there is none."""
-    data = overview.read(f"{roots.data}/volumes/{text}/volume.json") if text and "/" not in text else None
-    if data is None:
+    if not os.path.isdir(f"{roots.data}/volumes"):
         return None
-    document = {
-        "Name": text,
-        "Driver": "local",
-        "Mountpoint": f"{roots.data}/volumes/{text}/_data",
-        "CreatedAt": str(data.get("created_at") or NEVER),
-        "Labels": data.get("labels") or {},
-        "Scope": "local",
-        "Options": data.get("options") or {},
-    }
-    if data.get("anonymous"):
-        document["Anonymous"] = True
-    return document | {"MountCount": 0, "NeedsCopyUp": bool(data.get("fresh"))}
+    from rootless.engine import volumes as engine
+    from rootless.store import volumes as store
+
+    try:
+        return engine.document(roots, store.read_volume(roots, engine.find(roots, text)), store.users(roots))
+    except NotFound:
+        return None
 
 
 def image_document(roots: Roots, image: ImageRecord) -> dict[str, Any]:
