@@ -44,6 +44,7 @@ from rootless.pull.plain import Broken, NotPlain, PlainClient, failure_of
 from rootless.spec import jsontext
 from rootless.spec.reference import is_loopback, parse_reference
 from rootless.store import gc, layers
+from rootless.unpack.decompress import decompressor
 from rootless.unpack.layerplan import check_read, fault_of, name_of, result_of, staged
 from rootless.unpack.spawning import fork_worker
 
@@ -167,6 +168,7 @@ def _store(
             work.add(index, plan, descriptor)
         try:
             work.run()
+            work.dismiss()
             tell(Storing())
             image = commit(staging, found, text, plans, work.staged())
         finally:
@@ -206,6 +208,7 @@ class _Layers:
         self._known: dict[int, str] = {}  # index -> directory of what the store has
         self._lanes: dict[int, _Lane] = {}  # base first, as they are started
         self._waiting: list[_Lane] = []
+        self._workers: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
         self._poll = select.poll()
         self._by_channel: dict[int, _Lane] = {}
@@ -238,12 +241,15 @@ class _Layers:
                 if lane.due is not None and lane.due <= now:
                     self._connect(lane)
 
-    def close(self) -> None:
-        """End the workers: they have nothing to do, or nothing that counts any more."""
-        workers = self._idle + [lane.worker for lane in self._lanes.values() if lane.worker is not None]
-        for worker in workers:
+    def dismiss(self) -> None:
+        """Let the workers end: they have nothing to do, or nothing that counts any more."""
+        for worker in self._workers:
             worker.kill()
-        for worker in workers:
+
+    def close(self) -> None:
+        """End the workers and wait for their ends."""
+        self.dismiss()
+        for worker in self._workers:
             worker.reap()
 
     def staged(self) -> tuple[StagedLayer, ...]:
@@ -285,7 +291,11 @@ class _Layers:
         if lane.worker is not None:
             self._say(lane.worker, {"more": skip}, connection)
             return
-        lane.worker = worker = self._idle.pop() if self._idle else fork_worker()
+        if not self._idle:
+            decompressor(lane.plan.compression)  # loads its library, here for all workers
+            self._idle.append(fork_worker())
+            self._workers += self._idle
+        lane.worker = worker = self._idle.pop()
         self._by_channel[worker.channel.fileno()] = lane
         self._poll.register(worker.channel.fileno(), select.POLLIN)
         order = {
