@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 
 DRIVERS = ("k8s-file", "json-file", "journald", "none", "passthrough")
+JOURNAL_MS = 500
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 _PRIORITY = {logline.STDOUT: 6, logline.STDERR: 3}  # info and err, as conmon has them
 
@@ -164,6 +165,7 @@ class JournalSink:
         from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, socket
 
         self.lost_bytes = 0
+        self._waits = True
         fields = [f"CONTAINER_ID={cid[:12]}", f"CONTAINER_ID_FULL={cid}", f"CONTAINER_NAME={name}"]
         if tag:
             fields.append(f"CONTAINER_TAG={tag}")
@@ -182,7 +184,7 @@ class JournalSink:
             ) from error
 
     def write(self, stream: int, data: bytes) -> None:
-        """Send an entry for each line of *data*; an entry that the journal does not take at once is dropped."""
+        """Send an entry for each line of *data*; what the journal does not take in half a second is dropped."""
         if self._socket is None or not data:
             return
         lines = data.split(b"\n")
@@ -196,10 +198,29 @@ class JournalSink:
     def _send(self, head: bytes, line: bytes) -> None:
         if self._socket is None:
             return
-        try:
-            self._socket.send(b"%sMESSAGE=%s\n" % (head, line))
-        except OSError:
-            self.lost_bytes += len(line)
+        entry = b"%sMESSAGE=%s\n" % (head, line)
+        for _ in range(2):
+            try:
+                self._socket.send(entry)
+                self._waits = True
+                return
+            except BlockingIOError:
+                # Its queue holds a dozen entries. A journal that does not take one in time is not waited for again
+                # until it does: the container must not run at the speed of these waits.
+                if not self._waits:
+                    break
+                self._waits = self._is_ready()
+            except OSError:
+                break
+        self.lost_bytes += len(line)
+
+    def _is_ready(self) -> bool:
+        """Wait a while for the journal to take an entry."""
+        import select
+
+        waiter = select.poll()
+        waiter.register(self._socket.fileno() if self._socket is not None else -1, select.POLLOUT)
+        return bool(waiter.poll(JOURNAL_MS))
 
     def close(self) -> None:
         """Close the socket; what is written afterwards is dropped."""

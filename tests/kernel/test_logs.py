@@ -67,3 +67,25 @@ def test_without_a_journal_the_driver_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(logs, "JOURNAL_SOCKET", str(tmp_path / "nobody"))
     with pytest.raises(NotSupported, match="no journal answers"):
         open_log("journald", "", tag="", max_size_bytes=0, cid=CID, name="web")
+
+
+def test_a_journal_that_does_not_read_is_waited_for_once(journal: socket.socket) -> None:
+    sink = open_log("journald", "", tag="", max_size_bytes=0, cid=CID, name="web")
+    assert sink is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "JOURNAL_MS", 1)
+        for number in range(5000):
+            sink.write(1, b"%04d\n" % number)
+    assert sink.lost_bytes
+    journal.setblocking(False)
+    taken = 0
+    while True:
+        try:
+            assert journal.recv(4096).endswith(b"MESSAGE=%04d\n" % taken)
+        except BlockingIOError:
+            break
+        taken += 1
+    assert sink.lost_bytes == 4 * (5000 - taken)
+    sink.write(1, b"again\n")
+    assert journal.recv(4096).endswith(b"MESSAGE=again\n")
+    sink.close()
