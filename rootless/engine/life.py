@@ -12,6 +12,7 @@ import os
 import select
 import time
 
+from rootless.engine.filters import no_container
 from rootless.errors import ContainerStateError, KernelError, NotFound, RootlessError, UsageError
 from rootless.kernel.process import pidfd_open, pidfd_send_signal
 from rootless.spec import signals
@@ -21,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rootless.cli.parser import Parsed
     from rootless.store.containers import Container
     from rootless.store.layout import Roots
 
@@ -38,10 +38,7 @@ def find(roots: Roots, text: str) -> Container:
     try:
         return containers.find(roots, text)
     except NotFound:
-        error = NotFound("container", text)
-        error.message = f'no container with name or ID "{text}" found: no such container'
-        error.args = (error.message,)
-        raise error from None
+        raise no_container(text) from None
 
 
 def latest(roots: Roots) -> Container:
@@ -81,31 +78,12 @@ def chosen(
     return found
 
 
-def names_of(parsed: Parsed) -> list[str]:
-    """Return the containers that the arguments and --cidfile name. Raises: RootlessError"""
-    return [*parsed.args, *[_id_in(path) for path in parsed.many("cidfile")]]
-
-
-def _id_in(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().split("\n")[0]
-    except OSError as error:
-        reason = (error.strerror or "").lower()
-        raise RootlessError(f"reading CIDFile: open {path}: {reason}") from error
-
-
 def check_here(container: Container, status: str) -> None:
     """Raises: ContainerStateError - it runs on another machine that shares the data root"""
     if status == "remote":
         raise ContainerStateError(
             f"container {container.id} runs on another machine", hint="act on it from the machine that runs it"
         )
-
-
-def is_starting(roots: Roots, container: Container) -> bool:
-    """Say whether a supervisor is about to start the container."""
-    return containers.status(roots, container) in ("created", "exited") and containers.is_alive(roots, container.id)
 
 
 def stop(roots: Roots, container: Container, seconds: int | None) -> str:

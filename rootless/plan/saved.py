@@ -64,4 +64,11 @@ def _decoded(name: str, field: Any) -> Any:
 
 
 def _tuples(value: Any) -> Any:
-    return tuple([_tuples(one) for one in value]) if isinstance(value, list) else value
+    if not _is_list(value):
+        return value
+    items: list[Any] = value
+    return tuple([_tuples(one) for one in items])
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)

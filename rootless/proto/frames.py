@@ -37,10 +37,14 @@ def decode(data: bytes) -> dict[str, Any]:
         message: Any = loads(data.decode("utf-8", "surrogateescape"))
     except ValueError:
         message = None
-    if not isinstance(message, dict):
+    if not _is_object(message):
         raise RootlessError("the control socket carried something that is not a message")
     found: dict[str, Any] = message
     return found
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def request(verb: str, body: dict[str, Any]) -> dict[str, Any]:

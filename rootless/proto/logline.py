@@ -16,6 +16,10 @@ from __future__ import annotations
 from rootless.spec import jsontext
 from rootless.spec.record import record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: b"stdout", STDERR: b"stderr"}
 _STREAMS = {b"stdout": STDOUT, b"stderr": STDERR}
@@ -93,16 +97,20 @@ def decode_k8s(line: bytes) -> Line | None:
 def decode_json(line: bytes) -> Line | None:
     """Take one line of json-file apart; None when it is not one."""
     try:
-        value = jsontext.loads(line)
+        value: Any = jsontext.loads(line)
     except ValueError:
         return None
-    if not isinstance(value, dict):
+    if not _is_object(value):
         return None
     text, stream, time = value.get("log"), _JSON_STREAMS.get(str(value.get("stream"))), value.get("time")
     if not isinstance(text, str) or stream is None or not isinstance(time, str):
         return None
     partial = text[-1:] != "\n"
     return Line(time, stream, partial, _bytes(text if partial else text[:-1]))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _bytes(text: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from rootless.cli.commands.stop import names_of
 from rootless.cli.parser import Command, parse
 from rootless.engine import life
 from rootless.errors import RootlessError, UsageError
@@ -50,7 +51,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
                        uid=os.geteuid())  # fmt: skip
     failed = 0
     for word, container in life.chosen(
-        roots, life.names_of(parsed), latest_one=parsed.flag("latest"), every=parsed.flag("all"),
+        roots, names_of(parsed), latest_one=parsed.flag("latest"), every=parsed.flag("all"),
         only=lambda one: containers.status(roots, one) in life.ALIVE,
     ):  # fmt: skip
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from rootless.cli.commands.stop import names_of
 from rootless.cli.parser import Command, parse
 from rootless.engine import life
 from rootless.errors import RootlessError, UsageError
@@ -58,7 +59,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
 
 def chosen(roots: Roots, parsed: Parsed, status: str) -> list[tuple[str, Container]]:
     """Return the containers that names, --cidfile, --all (those with *status*), --latest or --filter choose."""
-    names = life.names_of(parsed)
+    names = names_of(parsed)
     if parsed.given("filter"):
         from rootless.engine.filters import filter_of
         from rootless.engine.listing import list_all

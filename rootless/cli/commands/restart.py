@@ -12,7 +12,7 @@ from rootless.cli.commands.start import start_one
 from rootless.cli.parser import Command, parse
 from rootless.engine import life
 from rootless.errors import ContainerStateError, RootlessError, UsageError
-from rootless.store import containers
+from rootless.store import containers, events
 from rootless.store.layout import Roots, find_roots
 
 TYPE_CHECKING = False
@@ -40,11 +40,11 @@ COMMAND = Command(
 
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Restart what is named; print a name for each."""
-    from rootless.cli.commands.stop import chosen
+    from rootless.cli.commands.stop import chosen, names_of
     from rootless.cli.main import report, warn
 
     parsed, options = parse(COMMAND, argv, options)
-    names = life.names_of(parsed)
+    names = names_of(parsed)
     if not names and not any(parsed.flag(f) for f in ("all", "latest", "running")) and not parsed.given("filter"):
         raise UsageError("you must provide at least one container name or ID: invalid argument")
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
@@ -67,6 +67,9 @@ def main(argv: list[str], options: GlobalOptions) -> int:
             if status:
                 failed = status
                 continue
+            image = str(container.data.get("image") or "")
+            events.emit(roots, "container", "restart", id=container.id, name=container.name, image=image,
+                        attributes=container.data.get("labels"))  # fmt: skip
             sys.stdout.write(word + "\n")
         except RootlessError as error:
             failed = report(error)

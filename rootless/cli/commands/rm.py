@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from rootless.cli.commands.stop import names_of
 from rootless.cli.parser import Command, Parsed, parse
 from rootless.engine import containers as engine
 from rootless.errors import NotFound, RootlessError, UsageError
@@ -50,7 +51,7 @@ COMMAND = Command(
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Remove what is named; print a line for each. Nothing is removed when one of the names is not known."""
     parsed, options = parse(COMMAND, argv, options)
-    names = [*parsed.args, *[_id_in(path) for path in parsed.many("cidfile")]]
+    names = names_of(parsed)
     chosen = [flag for flag in ("all", "latest") if parsed.flag(flag)] + ["filter"] * parsed.given("filter")
     if names and chosen:
         raise UsageError(f"no arguments are needed with --{chosen[0]}")
@@ -70,15 +71,6 @@ def main(argv: list[str], options: GlobalOptions) -> int:
         error.code = EXIT_NOT_KNOWN
         raise
     return _remove(roots, found, parsed, entered)
-
-
-def _id_in(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().split("\n")[0]
-    except OSError as error:
-        reason = (error.strerror or "").lower()
-        raise RootlessError(f"reading CIDFile: open {path}: {reason}") from error
 
 
 def _named(roots: Roots, names: list[str], parsed: Parsed) -> list[tuple[str, Container]]:

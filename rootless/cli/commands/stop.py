@@ -57,9 +57,24 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     return failed
 
 
+def names_of(parsed: Parsed) -> list[str]:
+    """Return the containers that the arguments and --cidfile name. Raises: RootlessError"""
+    return [*parsed.args, *[id_in(path) for path in parsed.many("cidfile")]]
+
+
+def id_in(path: str) -> str:
+    """Return what a --cidfile holds. Raises: RootlessError"""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().split("\n")[0]
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise RootlessError(f"reading CIDFile: open {path}: {reason}") from error
+
+
 def chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
     """Return the containers that names, --cidfile, --all, --latest or --filter choose. Raises: UsageError, NotFound"""
-    names = life.names_of(parsed)
+    names = names_of(parsed)
     if parsed.given("filter"):
         from rootless.engine import containers as engine
 
