@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rootless.mount.view import View
+    from rootless.plan.userns import IdMapPlan
     from rootless.spec.idmap import IdMap
     from rootless.store.containers import Container
     from rootless.store.copytree import Shift
@@ -84,7 +85,8 @@ def copy(
     """
     entered = settle(roots, environ)
     found = [_container(roots, place.container) for place in (source, destination)]
-    maps = [container_maps(container, environ) for container in found]
+    plans = [_id_plan(container, environ) if container is not None else None for container in found]
+    maps: list[Maps] = [(plan.inner_uids, plan.inner_gids) if plan is not None else (None, None) for plan in plans]
     if not entered:
         enter(roots.run, parse_mode(""), environ)
     opened: list[View | None] = []
@@ -92,7 +94,9 @@ def copy(
         for container, own in zip(found, maps):
             opened.append(_view(roots, container, driver, own, opened, found))
         copying = _Copying(source, destination, opened[0], opened[1], archive, overwrite)
-        owner = _user(roots, found[1], opened[1]) if archive and opened[1] is not None else None
+        owner = None
+        if archive and opened[1] is not None:
+            owner = _user(roots, found[1], opened[1], plans[1].user if plans[1] is not None else None)
         copying.run(owner)
     except OSError as error:
         if isinstance(error, RootlessError):
@@ -118,13 +122,15 @@ def _container(roots: Roots, name: str) -> Container | None:
 
 def container_maps(container: Container | None, environ: Mapping[str, str]) -> Maps:
     """Return the maps of a user namespace of the container's own; read before ours is entered."""
-    if container is None:
-        return None, None
+    plan = _id_plan(container, environ) if container is not None else None
+    return (plan.inner_uids, plan.inner_gids) if plan is not None else (None, None)
+
+
+def _id_plan(container: Container, environ: Mapping[str, str]) -> IdMapPlan:
     from rootless.supervise.early import userns_mode
 
     options = saved.decode(dict(container.data.get("options") or {}))
-    plan = plan_userns(userns_mode(options), idmaps.read_facts(environ))
-    return plan.inner_uids, plan.inner_gids
+    return plan_userns(userns_mode(options), idmaps.read_facts(environ))
 
 
 def _view(
@@ -143,14 +149,17 @@ def _view(
     return views.open_running(roots, container) or views.open_stopped(roots, container, driver, maps)
 
 
-def _user(roots: Roots, container: Container | None, view: View) -> tuple[int, int]:
-    """Return the ids, in ours, of the container's user."""
+def _user(roots: Roots, container: Container | None, view: View, kept: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the ids, in ours, of the container's user; *kept* is who keep-id makes it."""
     from rootless.kernel.paths import read_in_root
     from rootless.plan.user import resolve
 
     text = ""
     if container is not None:
-        text = str(container.data.get("user") or "") or _image_user(roots, container)
+        text = str(container.data.get("user") or "")
+        if not text and kept is not None:
+            return view.outer(*kept)
+        text = text or _image_user(roots, container)
     if not text:
         return view.outer(0, 0)
     user = resolve(text, (), read_in_root(view.fd, b"/etc/passwd"), read_in_root(view.fd, b"/etc/group"))

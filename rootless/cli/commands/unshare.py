@@ -56,10 +56,22 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)  # ignored by the interpreter, and kept by execve(2)
     try:
-        os.execvpe(words[0], words, env)
-    except FileNotFoundError:
-        where = f"stat {words[0]}: no such file or directory" if "/" in words[0] else (
-            "executable file not found in $PATH")  # fmt: skip
-        raise ExecNotFound(f'exec: "{words[0]}": {where}') from None
+        os.execve(_found(words[0]), words, env)
     except OSError as error:
         raise ExecNotExecutable(f"fork/exec {words[0]}: {(error.strerror or '').lower()}") from None
+
+
+def _found(name: str) -> str:
+    """Return the file that the command *name* means; directories of PATH that are closed to us hold nothing.
+
+    Raises: ExecNotFound
+    """
+    if "/" in name:
+        if not os.path.lexists(name):
+            raise ExecNotFound(f'exec: "{name}": stat {name}: no such file or directory')
+        return name
+    for directory in os.environ.get("PATH", os.defpath).split(":"):
+        path = f"{directory or '.'}/{name}"
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    raise ExecNotFound(f'exec: "{name}": executable file not found in $PATH')
