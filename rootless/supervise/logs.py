@@ -81,6 +81,8 @@ class FileSink:
         try:
             self._fd = _open(path, 0)
             self._size = os.fstat(self._fd).st_size
+            if self._size:
+                self._end_line()
         except OSError as error:
             raise StoreError(f"cannot open the log {path}: {os.strerror(error.errno or 0).lower()}") from error
 
@@ -99,6 +101,18 @@ class FileSink:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _end_line(self) -> None:
+        """Let the log go on in a line of its own: a supervisor that was killed may have left half a line."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return  # a log that we may only write
+        try:
+            if os.pread(fd, 1, self._size - 1) not in (b"\n", b""):
+                self._append(b"\n")
+        finally:
+            os.close(fd)
 
     def _append_bounded(self, block: bytes) -> None:
         """Write whole lines up to the bound, then go on in a new file; a line beyond the bound stands alone."""

@@ -61,6 +61,14 @@ def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
+def test_half_a_line_that_a_killed_supervisor_left_spoils_no_other(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"2022-11-24T18:41:01.123456789+00:00 stdout F one\n2022-11-24T18:41:01.12345")
+    sink = _open(tmp_path / "log")
+    sink.write(1, b"two\n")
+    sink.close()
+    assert _said(tmp_path / "log") == b"one\ntwo\n"
+
+
 @given(st.lists(st.binary(min_size=1, max_size=90), max_size=30), st.integers(100, 700))
 def test_a_bounded_log_holds_the_end_of_the_output(tmp_path_factory: pytest.TempPathFactory, data: list[bytes],
                                                    bound: int) -> None:  # fmt: skip
