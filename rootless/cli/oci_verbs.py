@@ -67,9 +67,17 @@ def default_root() -> str:
     return f"{find_roots(environ=environ, uid=posix.geteuid()).run}/oci"
 
 
+_ACT_ON_ONE = frozenset({"start", "state", "kill", "delete", "exec", "pause", "resume", "ps", "events", "update"})
+
+
 def run_verb(name: str, globals_: Words, flags: Words, log: Log) -> int:
     """Run verb *name*; return the exit status. Raises: RootlessError"""
-    return _VERBS[name](Call(globals_, flags, log))
+    call = Call(globals_, flags, log)
+    if name in _ACT_ON_ONE and posix.geteuid() == 0 and flags.args:
+        from rootless.run.owner import become_owner
+
+        become_owner(f"{call.root}/{flags.args[0]}")
+    return _VERBS[name](call)
 
 
 def _out(text: str) -> None:

@@ -288,9 +288,11 @@ def process_ops(
     )
     sets = [caps.mask(names)[0] for names in _cap_names(process)]
     bounding, effective, inheritable, permitted, ambient = sets
-    for name in caps.names(ambient & ~(inheritable & permitted)):
-        # prctl(2) PR_CAP_AMBIENT_RAISE: EPERM.
-        warnings.append(f"can't raise ambient capability {name}: it is not both permitted and inheritable")
+    first, *others = caps.names(ambient & ~(inheritable & permitted)) or ("",)
+    if first:
+        # prctl(2) PR_CAP_AMBIENT_RAISE: EPERM. Builders ask for a dozen that are never inheritable: one line for all.
+        also = f" (nor are {', '.join(others)})" if others else ""
+        warnings.append(f"can't raise ambient capability {first}: it is not both permitted and inheritable{also}")
     ambient &= inheritable & permitted
     extra = process.user.additional_gids
     if not context.groups_kept and context.setgroups:
