@@ -190,7 +190,7 @@ def test_one_of_many_gets_the_name(cli: Cli, image: str) -> None:
 
 
 def test_removing_an_image_by_force_removes_its_containers(cli: Cli, image: str) -> None:
-    cli.ok("run", "-d", "--name=c", "--network=none", image, "sleep", "1000")
+    cli.ok("run", "-d", "--name=c", "--network=none", "--stop-timeout=0", image, "sleep", "1000")
     refused = cli("rmi", image)
     assert (refused.status, "image is in use by a container" in refused.err) == (2, True)
     assert f"Untagged: {image}\n" in cli("rmi", "--force", image).out
