@@ -138,6 +138,10 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
     Raises: UsageError (125), RootlessError (126) for users, groups and directories; podman's words
     """
     warnings = list(options.warnings)
+    if any([not device.target for device in options.devices]):
+        from rootless.plan.cdi import with_devices
+
+        options = with_devices(options, around.cdi_specs(), warnings)
     config = _object(image, "config")
     passwd, group = around.read_file("/etc/passwd"), around.read_file("/etc/group")
     user = _user(options, config, around, passwd, group)
