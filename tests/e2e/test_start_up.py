@@ -73,7 +73,8 @@ def test_a_short_run_on_fuse_imports_nothing_banned(cli: Cli, sample_ref: str) -
 
 LIFE = (
     "create --network=none --name=c IMAGE sleep 100", "start c", "ps", "ps -a", "exec c true", "logs c", "inspect c",
-    "images", "top c", "port c", "stop -t 0 c", "start c", "kill c", "wait c", "rm c",
+    "images", "top c", "port c", "cp c:/etc/passwd TMP", "diff c", "volume create v", "volume ls", "volume inspect v",
+    "volume rm v", "secret ls", "unshare true", "stop -t 0 c", "start c", "kill c", "wait c", "rm c",
     "run -d --network=none --name=d IMAGE sleep 100", "rm -f -t 0 d",
 )  # fmt: skip
 
@@ -83,7 +84,7 @@ def test_the_verbs_of_a_day_import_nothing_banned(cli: Cli, sample_ref: str) -> 
     cli.ok("pull", "-q", sample_ref)
     found = {}
     for words in LIFE:
-        status, names, said = imports(cli, words.replace("IMAGE", sample_ref).split())
+        status, names, said = imports(cli, words.replace("IMAGE", sample_ref).replace("TMP", str(cli.tmp)).split())
         assert (status, said) == (0, ""), words
         assert "rootless.cli.main" in names
         found[words] = banned(names)
