@@ -129,17 +129,15 @@ def _pull_here(argv: list[str]) -> int:
     """Be the child."""
     import _signal
 
-    from rootless.cli.commands.pull import main
+    from rootless.cli.commands.pull import pull_for_parent
     from rootless.cli.main import report
-    from rootless.kernel.fork import CHANNEL_FD
     from rootless.kernel.process import set_name
-    from rootless.plan.options import GlobalOptions
 
     set_name("rootless:[pull]")
     if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
-        return main([f"--progress-fd={CHANNEL_FD}", *argv[1:]], GlobalOptions())
+        return pull_for_parent(argv[1:])
     except RootlessError as error:
         return report(error)
     except SystemExit as end:

@@ -566,6 +566,28 @@ def test_a_pull_that_is_interrupted(
     assert snapshot(cli).keys() == before.keys()
 
 
+def test_a_run_that_is_killed_while_it_pulls(cli: Cli, embedded_registry: EmbeddedRegistry, large: Image) -> None:
+    """The pull is a process of its own, which ends with the command line although the registry keeps it waiting."""
+    name = large.push(embedded_registry.host, "killed")
+    cli.ok("pull", "-q", small("kept").push(embedded_registry.host, "kept"))
+    before = snapshot(cli)
+    begun, over = threading.Event(), threading.Event()
+
+    def stall(handler: Handler) -> bool:
+        begun.set()
+        over.wait(60)
+        return False
+
+    embedded_registry.faults[large.layers[1].digest] = stall
+    child = cli.start("run", "--rm", "--network=none", name, "true")
+    assert begun.wait(60)
+    child.kill()
+    child.communicate(timeout=30)  # until nobody holds its stderr any more
+    assert child.returncode == -signal.SIGKILL
+    assert snapshot(cli).keys() == before.keys()
+    over.set()
+
+
 def test_a_run_that_fails_before_its_image_is_there(
     cli: Cli, embedded_registry: EmbeddedRegistry, large: Image, tmp_path: Path
 ) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from rootless.plan.pulling import PullEvent, PullOptions
     from rootless.store.layout import Roots
 
-EXIT_TERMINATED = 128 + 15
+_SIGTERM = 15
+EXIT_TERMINATED = 128 + _SIGTERM
 EARLY_WORKERS = 2
 
 COMMAND = Command(
@@ -148,8 +149,21 @@ def _prepare(parsed: Parsed, options: GlobalOptions) -> tuple[Roots, PullOptions
     return roots, request
 
 
-def _report_to(fd: int, parsed: Parsed, options: GlobalOptions) -> int:
-    """Pull one image for a parent that reads our events; the error is its last line."""
+def pull_for_parent(argv: list[str]) -> int:
+    """Pull as `rootless pull --progress-fd=CHANNEL_FD ARGV` does, in a fork of the process that wants the image.
+
+    Raises: UsageError
+    """
+    from rootless.kernel.fork import CHANNEL_FD
+    from rootless.plan.options import GlobalOptions
+
+    parsed, options = parse(COMMAND, [f"--progress-fd={CHANNEL_FD}", *argv], GlobalOptions())
+    return _report_to(CHANNEL_FD, parsed, options, tied=True)
+
+
+def _report_to(fd: int, parsed: Parsed, options: GlobalOptions, *, tied: bool = False) -> int:
+    """Pull one image for a parent that reads our events; the error is its last line. *tied*: end when it ends."""
+    from rootless.kernel import process
     from rootless.plan.pulling import Pulled, PullFailed
 
     if len(parsed.args) != 1:
@@ -158,6 +172,9 @@ def _report_to(fd: int, parsed: Parsed, options: GlobalOptions) -> int:
     renderer = _Reporter(fd)
     try:
         roots, request = _prepare(parsed, options)
+        if tied:
+            # Here, because a change of credentials clears it. Who died before is noticed by the first event.
+            process.set_pdeathsig(_SIGTERM)
         _pull(roots, parsed.args[0], request, renderer)
         last: PullEvent = renderer.result if renderer.result is not None else Pulled("", "")
         status = 0
