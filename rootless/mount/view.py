@@ -18,11 +18,15 @@ from rootless.kernel.mounts import MNT_DETACH, move_mount, open_tree, umount2
 from rootless.kernel.paths import open_in_root, settle_in_root
 from rootless.kernel.undo import Undo
 from rootless.mount.driver import RootfsMount, RootfsRequest, detached_directory, open_root
+from rootless.mount.volumes import fill
+from rootless.plan.containermounts import VolumeUse
 from rootless.spec.idmap import parse_map
 from rootless.store import containers, images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.spec.idmap import IdMap
     from rootless.store.containers import Container
     from rootless.store.layout import Roots
@@ -120,12 +124,22 @@ def open_stopped(
         undo.push(lambda: umount2(place, MNT_DETACH))
         fd = open_fd(place, os.O_PATH | os.O_DIRECTORY)
         undo.push(fd.close)
+        view = View(fd, undo, *maps)
         if volumes:
             for mount in container.data.get("mounted") or ():
                 if mount.get("Type") in ("volume", "bind"):
+                    _prepare(roots, mount, view)
                     _attach(fd, str(mount["Source"]), str(mount["Destination"]))
-        # What is mounted in it stays reachable by its path only where the path is looked up anew.
-        return View(fd, undo.keep(), *maps)
+        view.undo = undo.keep()
+        return view
+
+
+def _prepare(roots: Roots, mount: dict[str, Any], view: View) -> None:
+    """Fill a fresh volume before anything is copied into it, which would keep the image's content out."""
+    if mount.get("Type") != "volume" or not os.path.isdir(str(mount["Source"])):
+        return
+    use = VolumeUse(str(mount["Name"]), str(mount["Source"]), str(mount["Destination"]))
+    fill(roots, use, view.fd, view.outer(0, 0))
 
 
 def mount_root(

@@ -1,7 +1,8 @@
 """Prepare the volumes and bind sources of a container on the host, before it starts.
 
 The first container that mounts a fresh volume copies the image's content of the target into it, under
-the volume's lock; a crash in the middle leaves it fresh, and the next one begins again. Whatever is
+the volume's lock; a crash in the middle leaves it fresh, and the next one begins again. A volume that
+somebody else put files into stays as it is. Whatever is
 looked up in the image is resolved inside its root by openat2, whatever links stand there.
 
 Source: podman-run(1) "--volume"; docs/podman-differences.md "Volumes"; openat2(2), flock(2)
@@ -159,6 +160,12 @@ def remove_all(roots: Roots, names: tuple[str, ...]) -> None:
             store.remove_volume(roots, name)
 
 
+def fill(roots: Roots, volume: VolumeUse, root: Fd, owner: tuple[int, int]) -> None:
+    """Fill a fresh volume from the image as a start of its container would. Raises: StoreError"""
+    if not _has_mount(roots, volume.name):
+        _fill(roots, volume, root, owner)
+
+
 def _fill(roots: Roots, volume: VolumeUse, root: Fd, owner: tuple[int, int]) -> None:
     """Give a fresh volume the image's content, owner and mode; the first container does it, others wait for it."""
     if not store.read_volume(roots, volume.name).get("fresh"):
@@ -170,10 +177,20 @@ def _fill(roots: Roots, volume: VolumeUse, root: Fd, owner: tuple[int, int]) -> 
             record = store.read_volume(roots, volume.name)
             if not record.get("fresh"):
                 return
+            if record.get("filling"):
+                for name in posix.listdir(content.fileno()):
+                    trees.remove_at(content, name)  # left by a copy that did not end
+            elif posix.listdir(content.fileno()):
+                # Somebody put files there already: they are what is wanted.
+                store.write_volume(roots, volume.name, {**record, "fresh": False})
+                return
+            record["filling"] = True
+            store.write_volume(roots, volume.name, record)
             _copy_up(content, volume, root, owner)
             options = record.get("options") or {}
             if "UID" in options or "GID" in options:
                 posix.fchown(content.fileno(), int(options.get("UID", -1)), int(options.get("GID", -1)))
+            del record["filling"]
             store.write_volume(roots, volume.name, {**record, "fresh": False})
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else None
@@ -191,8 +208,6 @@ def _lock(directory: Fd) -> None:
 
 
 def _copy_up(content: Fd, volume: VolumeUse, root: Fd, owner: tuple[int, int]) -> None:
-    for name in posix.listdir(content.fileno()):
-        trees.remove_at(content, name)  # left by a copy that did not end
     try:
         source = open_in_root(root, volume.target.encode("utf-8", "surrogateescape"), _DIRECTORY & ~posix.O_NOFOLLOW)
     except KernelError as error:

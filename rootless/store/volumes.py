@@ -4,7 +4,7 @@ Shape:
     DATA/volumes/NAME/volume.json   created (seconds), created_at (RFC 3339), anonymous, container (who made it),
                                     labels, options (of the driver `local`), fresh
     DATA/volumes/NAME/_data/        what is mounted
-    A volume is *fresh* until the first container has filled it (mount/volumes.py).
+    A volume is *fresh* until the first container has filled it, and *filling* meanwhile (mount/volumes.py).
     flock on DATA/volumes/NAME: exclusive while it is removed, shared by every container that runs with it;
     on its _data: exclusive while it is filled.
 

@@ -42,6 +42,9 @@ def test_stopped_containers(cli: Cli, sample_ref: str, tree: Path, tmp_path: Pat
     )
     cli.ok("cp", tree, "k:/new")
     cli.ok("cp", f"{tree}/.", "k:/vol")
+    cli.ok("create", "--name=k3", "--network=none", "-v=fresh:/etc", sample_ref, "cat", "/etc/a", "/etc/passwd")
+    cli.ok("cp", tree / "a", "k3:/etc/a")
+    assert cli.ok("start", "-a", "k3").startswith("a\nroot:")
     cli.ok("cp", "-a=false", tree / "a", "k:/tmp/root")
     cli.ok("cp", "k2:/d/.", "k:/new")
     assert cli.ok("run", "--rm", "--network=none", "-v=vol:/v", sample_ref, "stat", "-c", "%u:%g", "/v/s/b") == "5:6\n"

@@ -103,12 +103,24 @@ def test_a_volume_is_filled_once(roots: Roots, image: Path, in_userns: InUserns)
 def test_a_fill_that_did_not_end_begins_again(roots: Roots, image: Path, in_userns: InUserns) -> None:
     def body() -> list[str]:
         assert store.make_volume(roots, "v")
+        store.write_volume(roots, "v", {**store.read_volume(roots, "v"), "filling": True})
         place = Path(use(roots, "v", "").path)
         (place / "half").write_text("left by a crash")
         prepare(roots, image, use(roots, "v", "/data"))
         return sorted(os.listdir(place))
 
     assert in_userns(body, ids="subid") == ["fifo", "file", "link", "other", "sub"]
+
+
+def test_what_somebody_put_into_a_volume_stays(roots: Roots, image: Path, in_userns: InUserns) -> None:
+    def body() -> list[Any]:
+        assert store.make_volume(roots, "v")
+        place = Path(use(roots, "v", "").path)
+        (place / "mine").write_text("")
+        prepare(roots, image, use(roots, "v", "/data"))
+        return [os.listdir(place), store.read_volume(roots, "v")["fresh"]]
+
+    assert in_userns(body, ids="subid") == [["mine"], False]
 
 
 @pytest.mark.parametrize("target", ["/nothing", "/data/file", "/escape"])
