@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import subprocess
 import time
 
 import pytest
 
 from tests.support.cli import Cli
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.requires("busybox")
 DEADLINE_S = 60.0
@@ -24,43 +22,6 @@ def image(cli: Cli, sample_ref: str) -> str:
 
 def status_of(cli: Cli, name: str) -> str:
     return cli.ok("inspect", name, "--format={{.State.Status}} {{.State.ExitCode}}").strip()
-
-
-class Terminal:
-    """A person at a terminal: a command on a pty, what it shows, what is typed."""
-
-    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
-        self.shown = b""
-        self.pid, self._master = pty.fork()
-        if self.pid == 0:
-            os.execvpe(argv[0], argv, env)
-
-    def type(self, text: bytes) -> None:
-        os.write(self._master, text)
-
-    def read_until(self, wanted: bytes) -> bytes:
-        """Return what was shown up to *wanted*, which must come."""
-        until = time.monotonic() + DEADLINE_S
-        while wanted not in self.shown:
-            assert time.monotonic() < until, f"{wanted!r} never came: {self.shown!r}"
-            if select.select([self._master], [], [], 1.0)[0]:
-                try:
-                    self.shown += os.read(self._master, 4096)
-                except OSError:
-                    break
-        found, _, self.shown = self.shown.partition(wanted)
-        return found
-
-    def end(self) -> int:
-        """Return the exit status; what is still shown is read, or the command could not end."""
-        while select.select([self._master], [], [], DEADLINE_S)[0]:
-            try:
-                if not os.read(self._master, 4096):
-                    break
-            except OSError:
-                break
-        os.close(self._master)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def test_a_detached_container_lives_until_it_is_stopped(cli: Cli, image: str) -> None:
