@@ -19,7 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.engine.logs import Entry, Wanted
+    from rootless.engine.logfile import Entry
+    from rootless.engine.logs import Wanted
 
 READ_BYTES = 1 << 16
 _SIGTERM = 15

@@ -1,7 +1,7 @@
 """Read the logs of containers: whole, their end, a span of time, and what comes while they run.
 
-    sources = [open_source(roots, name) for name in names]
-    show(sources, Wanted(follow=True, tail=10), Printer(...))
+    sources = open_sources(roots, names, wanted)
+    show(sources, wanted, Printer(style, write))
 
 Reading never touches the container: a log is a file, and a slow reader only falls behind. A file that was replaced
 (rotation) is read to its end before the new one is opened.
@@ -11,13 +11,11 @@ Source: podman-logs(1) of podman 4.3 and its output
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 
+from rootless.engine.logfile import TIME_BYTES, FileFeed
 from rootless.errors import NotFound, RootlessError
 from rootless.plan.logs import FILES, JOURNALD, JSON_FILE
-from rootless.proto import logline
 from rootless.spec import moment
 from rootless.spec.record import record
 from rootless.store import containers
@@ -27,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Protocol
 
+    from rootless.engine.logfile import Entry
     from rootless.store.containers import Container
     from rootless.store.layout import Roots
 
-    Entry = tuple[bytes, int, bool, bytes]  # time, stream, partial, data: a logline.Line that costs less
     Write = Callable[[int, bytes], None]
 
     class Feed(Protocol):
@@ -46,16 +44,6 @@ if TYPE_CHECKING:
             """Give its files or processes back."""
 
 
-BLOCK_BYTES = 1 << 18
-TAIL_BYTES = 1 << 14
-_TIME = 35  # characters of "2022-11-24T18:41:01.123456789+00:00"
-_HEADS = {
-    b" stdout F ": (logline.STDOUT, False),
-    b" stderr F ": (logline.STDERR, False),
-    b" stdout P ": (logline.STDOUT, True),
-    b" stderr P ": (logline.STDERR, True),
-}
-_HEAD_END = _TIME + 10
 _COLORS = (37, 31, 33, 34, 35, 36, 32)
 _SHORT_WAIT_S, _LONG_WAIT_S = 0.01, 0.1
 _HELD_BYTES = 1 << 16
@@ -119,154 +107,6 @@ class Source:
 
     def close(self) -> None:
         self.feed.close()
-
-
-class FileFeed:
-    """The entries of a log file.
-
-    Owner: holds the file open until `close`
-    """
-
-    def __init__(self, path: str, is_json: bool, tail: int) -> None:
-        self._path = path
-        self._parse = parse_json if is_json else parse_k8s
-        self._rest = b""
-        self._ahead: list[Entry] = []
-        self._fd = _open(path)
-        if tail >= 0 and self._fd >= 0:
-            offset, self._ahead = find_tail(self._fd, tail, self._parse)
-            os.lseek(self._fd, offset, os.SEEK_SET)
-
-    def read(self) -> list[Entry]:
-        """Return the entries of the next block; goes on in the new file where this one was replaced."""
-        if self._ahead:
-            ahead, self._ahead = self._ahead, []
-            return ahead
-        if self._fd < 0:
-            self._fd = _open(self._path)
-            if self._fd < 0:
-                return []
-        while True:
-            data = os.read(self._fd, BLOCK_BYTES)
-            if data:
-                data = self._rest + data if self._rest else data
-                end = data.rfind(b"\n") + 1
-                self._rest = data[end:]
-                if end:
-                    return self._parse(data[: end - 1].split(b"\n"))
-            elif not self._go_on():
-                return []
-
-    def _go_on(self) -> bool:
-        """Open the file that has taken this one's name, if there is one; begin again in one that was emptied."""
-        mine = os.fstat(self._fd)
-        try:
-            named = os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        if (named.st_ino, named.st_dev) == (mine.st_ino, mine.st_dev):
-            if mine.st_size >= os.lseek(self._fd, 0, os.SEEK_CUR):
-                return False
-            os.lseek(self._fd, 0, os.SEEK_SET)
-        else:
-            # The writer has left the old file before the new one got its name: one more read has all of it.
-            more = os.read(self._fd, BLOCK_BYTES)
-            if more:
-                os.lseek(self._fd, -len(more), os.SEEK_CUR)
-                return True
-            fd = _open(self._path)
-            if fd < 0:
-                return False
-            os.close(self._fd)
-            self._fd = fd
-        self._rest = b""
-        return True
-
-    def settle(self) -> None:
-        """A file needs nothing for that."""
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def _open(path: str) -> int:
-    """Open a log to read; -1 when it does not exist yet, or keeps nothing (path= may name a FIFO or /dev/null)."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return -1
-    except OSError as error:
-        raise RootlessError(f"cannot read the log {path}: {os.strerror(error.errno or 0).lower()}") from error
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    return -1
-
-
-def parse_k8s(lines: list[bytes]) -> list[Entry]:
-    """Take lines of k8s-file apart; what is no such line is left out."""
-    found: list[Entry] = []
-    for line in lines:
-        head = _HEADS.get(line[_TIME:_HEAD_END])
-        if head is not None:
-            found.append((line[:_TIME], head[0], head[1], line[_HEAD_END:]))
-        else:
-            # Times of another length: an offset written as Z, by another program.
-            said = logline.decode_k8s(line)
-            if said is not None:
-                found.append((said.time.encode(), said.stream, said.partial, said.data))
-    return found
-
-
-def parse_json(lines: list[bytes]) -> list[Entry]:
-    """Take lines of json-file apart."""
-    said = [logline.decode_json(line) for line in lines]
-    return [(one.time.encode(), one.stream, one.partial, one.data) for one in said if one is not None]
-
-
-def find_tail(fd: int, count: int, parse: Callable[[list[bytes]], list[Entry]]) -> tuple[int, list[Entry]]:
-    """Return where the last *count* full lines begin, and parts of them that lie before that, between lines of the
-    other stream; read backwards, so a long log costs no more than a short one.
-
-    Parts of lines count with the full line that ends them; parts after the last full line are shown and not counted.
-    """
-    end = os.fstat(fd).st_size
-    if not count:
-        return end, []
-    carry = b""  # what follows *end*: the end of a line whose begin has not been read yet
-    while end > 0:
-        begin = max(0, end - TAIL_BYTES)
-        block = os.pread(fd, end - begin, begin) + carry
-        cut = block.find(b"\n") + 1 if begin else 0
-        if begin and not cut:
-            carry, end = block, begin
-            continue
-        carry, body = block[:cut], block[cut:]
-        lines = body.split(b"\n")
-        offset = begin + len(block) - len(lines.pop())
-        while lines:
-            entries = parse([lines[-1]])
-            if entries and not entries[0][2]:
-                if not count:
-                    return offset, _begun(parse(lines))
-                count -= 1
-            offset -= len(lines.pop()) + 1
-        end = begin
-    return 0, []
-
-
-def _begun(before: list[Entry]) -> list[Entry]:
-    """Return the parts at the end of *before* that a line goes on from: those of the stream that did not end last."""
-    settled = {before[-1][1]}
-    found: list[Entry] = []
-    for entry in reversed(before):
-        if entry[1] not in settled:
-            if not entry[2]:
-                break
-            found.append(entry)
-    return found[::-1]
 
 
 class Printer:
@@ -337,7 +177,7 @@ class Printer:
 def shown_time(when: bytes) -> bytes:
     """Return a time with nine digits of its second; UTC as Z."""
     text = when.removesuffix(b"+00:00") + b"Z" if when.endswith(b"+00:00") else when
-    if len(text) in (30, _TIME) and text[19:20] == b".":
+    if len(text) in (30, TIME_BYTES) and text[19:20] == b".":
         return text
     if text[19:20] != b".":
         return text[:19] + b"." + b"0" * 9 + text[19:]
@@ -448,7 +288,7 @@ def _filter(wanted: Wanted) -> Callable[[Entry], bool] | None:
         when = entry[0]
         # All but the fraction of a second is read once.
         key = when[:19] + when[29:]
-        base = seconds.get(key) if len(when) in (30, _TIME) else None
+        base = seconds.get(key) if len(when) in (30, TIME_BYTES) else None
         if base is None:
             stamp = moment.parse(when.decode("ascii", "replace")) or 0
             seconds.clear()

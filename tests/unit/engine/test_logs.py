@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootless.engine import logs as engine
-from rootless.engine.logs import FileFeed, find_tail, parse_json, parse_k8s, shown_time
+from rootless.engine import logfile as engine
+from rootless.engine.logfile import FileFeed, find_tail, parse_json, parse_k8s
+from rootless.engine.logs import shown_time
 from rootless.supervise.logs import open_log
 
 pieces = st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([b"a\n", b"b", b"\n", b"c\nd\n", b"x" * 50])),
