@@ -194,6 +194,8 @@ def create_container(request: CreateRequest) -> Container:
                 send_fds(pidfd_sock, b"standard", (created.pidfd,))
         now = replace(made[0], status=life.CREATED)
         state.save(request.root, now)
+        if request.waits:
+            created.leave()
         lock.close()
         if request.pid_file:
             write_pid_file(request.pid_file, created.pid)

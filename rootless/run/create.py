@@ -65,6 +65,13 @@ class Created:
             elif action.do == "warn":
                 self.warnings.append(action.text)
 
+    def leave(self) -> None:
+        """Tell a container that waits for another process to start it that it is recorded: it now outlives us.
+
+        Raises: KernelError(sendmsg) - it has died
+        """
+        send_fds(self.sync, encode_message(Message("ACK")))
+
     def kill(self) -> None:
         """Kill the process and reap it."""
         try:

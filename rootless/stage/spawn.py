@@ -25,16 +25,28 @@ STAGE = __file__[: -len("spawn.py")] + "stage.bin"
 TITLE = "rootless:[init]"
 
 
+_kept: list[Fd] = []
+
+
+def keep_program() -> None:
+    """Hold the program open for the rest of our life: an upgrade of the package must not mix versions.
+
+    Raises: KernelError(open)
+    """
+    if not _kept:
+        _kept.append(open_fd(STAGE, posix.O_RDONLY))
+
+
 def sealed_program(path: str = STAGE) -> Fd:
     """Return a sealed memfd with the program; the caller closes it.
 
     Raises: KernelError(open) when the native parts were not built
     """
-    with open_fd(path, posix.O_RDONLY) as source:
+    with _kept[0].dup() if _kept and path == STAGE else open_fd(path, posix.O_RDONLY) as source:
         copy = memfd("rootless-stage", executable=True)
-        left = posix.fstat(source.fileno()).st_size
-        while left > 0:
-            left -= posix.sendfile(copy.fileno(), source.fileno(), None, left)
+        size, done = posix.fstat(source.fileno()).st_size, 0
+        while done < size:
+            done += posix.sendfile(copy.fileno(), source.fileno(), done, size - done)
     seal(copy)
     return copy
 
@@ -49,8 +61,8 @@ def spawn_stage(
 ) -> tuple[int, Fd]:
     """Start the stage on *plan*; return its pid and our end of the sync socket.
 
-    Shape:   in the stage: stdio, the caller's descriptors 3..3+preserve_fds (or *preserved* in their place), sync, plan,
-             then *slots*
+    Shape:   in the stage: stdio, the caller's descriptors 3..3+preserve_fds (or *preserved* in their place), sync,
+             plan, then *slots*
     Blocks:  until the exec of the stage
     Raises:  KernelError(posix_spawn, memfd_create)
     Owner:   *slots* and *stdio* stay ours; the caller closes the socket and waits for the pid

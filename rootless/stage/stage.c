@@ -111,7 +111,11 @@ static int set_timens(const struct op *op)
 
 static int wait_start(const struct op *op)
 {
+	int r;
+
 	if (op->fd < 0) return wait_message(MSG_START, NULL);
+	/* Until create has written down that we exist, we end with it: nobody would ever find us. */
+	if ((r = wait_message(MSG_ACK, NULL)) < 0) return r;
 	/* create has ended long ago: whoever starts us connects. From here on that connection is the sync
 	 * socket, so its end tells `start` that the exec has happened. */
 	for (;;) {

@@ -326,3 +326,25 @@ def test_the_programs_own_file_cannot_be_changed(oci: Runtime) -> None:
         from rootless.stage.spawn import STAGE
 
         assert not os.access(STAGE, os.W_OK) or Path(STAGE).read_bytes()[:4] == b"\x7fELF"
+
+
+def test_a_create_that_is_killed_leaves_nothing_running(oci: Runtime) -> None:
+    """Killed at any moment: the container either is there, and can be deleted, or it is gone."""
+    config = configuration("pause")
+    oci.write(config)
+    oci.ids.append("c1")
+    log = oci.bundle / "output"
+    for number in range(14):
+        with log.open("w") as out:
+            process = subprocess.Popen(oci.argv("create", "c1"), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                       cwd=oci.bundle)  # fmt: skip
+        try:
+            process.wait(0.003 * number)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        known = oci("state", "c1")
+        if known.status == 0 and json.loads(known.out)["status"] == "created":
+            assert oci("start", "c1").status == 0
+        assert oci("delete", "--force", "c1").status == 0
+        assert oci("state", "c1").status != 0
