@@ -151,6 +151,10 @@ def check_process(process: Process, base: str = "/process") -> None:
             raise SpecError(f"soft limit {limit.soft} is above hard limit {limit.hard}", pointer=f"{base}/rlimits/{at}")
         if limit.type in [other.type for other in process.rlimits[:at]]:
             raise SpecError(f"{limit.type} is there twice", pointer=f"{base}/rlimits/{at}/type")
+    if process.exec_cpu_affinity is not None:
+        from rootless.run.affinity import check_affinity
+
+        check_affinity(process.exec_cpu_affinity, base)
     if process.io_priority is not None and not 0 <= process.io_priority.priority <= 7:
         raise SpecError(f"{process.io_priority.priority} is not between 0 and 7", pointer=f"{base}/ioPriority/priority")
 

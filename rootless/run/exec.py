@@ -137,6 +137,13 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
         from rootless.run.labels import checked_labels
 
         process = checked_labels(process)
+    if process.exec_cpu_affinity is not None:
+        from rootless.run.affinity import check_affinity, set_affinity
+
+        check_affinity(process.exec_cpu_affinity, "")
+        failed = set_affinity(0, process.exec_cpu_affinity.initial)
+        if failed:
+            raise LaunchError(failed, code=1)
     if process.terminal and request.detach and not request.console_socket:
         raise UsageError("cannot allocate tty if runc will detach without setting console socket", code=1)
     program = seccomp_program(spec.linux.seccomp if spec.linux else None, request.root)
@@ -181,6 +188,10 @@ def exec_process(request: ExecRequest, spec: Spec) -> Created:
                 if created.console is None:
                     raise UsageError("cannot use console socket if runc will not detach or allocate tty", code=1)
                 console.send_console(console_fd, created.console)
+        if process.exec_cpu_affinity is not None:
+            failed = set_affinity(created.pid, process.exec_cpu_affinity.final)
+            if failed:
+                raise LaunchError(failed, code=1)
         if pidfd_sock is not None:
             with pidfd_sock:
                 send_fds(pidfd_sock, b"setns", (created.pidfd,))

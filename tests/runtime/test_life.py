@@ -348,3 +348,19 @@ def test_a_create_that_is_killed_leaves_nothing_running(oci: Runtime) -> None:
             assert oci("start", "c1").status == 0
         assert oci("delete", "--force", "c1").status == 0
         assert oci("state", "c1").status != 0
+
+
+def test_the_cpus_of_an_exec(oci: Runtime, tmp_path: Path) -> None:
+    if not oci.ours:
+        pytest.skip("from runc 1.3 on")
+    started(oci)
+    cpu = min(os.sched_getaffinity(0))
+    process = {"args": ["/init", "status"], "cwd": "/", "env": [], "user": {"uid": 0, "gid": 0}}
+    process["execCPUAffinity"] = {"initial": "0-1023", "final": str(cpu)}
+    (tmp_path / "process.json").write_text(json.dumps(process))
+    done = oci("exec", "--process", str(tmp_path / "process.json"), "c1")
+    assert f"Cpus_allowed_list:\t{cpu}\n" in done.out, done
+    process["execCPUAffinity"] = {"final": "1-0"}
+    (tmp_path / "process.json").write_text(json.dumps(process))
+    done = oci("exec", "--process", str(tmp_path / "process.json"), "c1")
+    assert done.status == 255 and done.err.startswith("/execCPUAffinity/final: "), done
