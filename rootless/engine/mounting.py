@@ -80,6 +80,8 @@ def mount(roots: Roots, container: Container, environ: Mapping[str, str], driver
             move_mount(tree, None, point)
         return point
     maps = container_maps(container, environ)
+    if containers.status(roots, container) == "remote":
+        raise ContainerStateError(f"container {container.id} runs on another machine")
     try:
         lock = containers.make_run_dir(roots, container.id)
     except OSError as error:

@@ -100,13 +100,14 @@ def _overlay(use: SpecialUse, scratch: str, around: Around) -> Fd:
     """Mount an overlay over *use.source*; without places of the user's, what is written goes with the container."""
     if not os.path.isdir(use.source):
         raise RootlessError(f"mounting overlay {use.source}: not a directory", code=EXIT_MOUNT)
-    upper, work = use.upper, use.work
-    if not upper:
-        upper, work = _fresh_upper(use.source, scratch)
-    text = f"lowerdir=.,upperdir={_escaped(upper)},workdir={_escaped(work)},userxattr"
     try:
-        with WorkingDirectory(use.source):
-            mount("overlay", around.place, "overlay", MS_NODEV, os.fsencode(text))
+        if use.upper:
+            _mount_overlay(use.source, use.upper, use.work, around.place)
+        else:
+            try:
+                _mount_overlay(use.source, *_fresh_upper(use.source, scratch), around.place)
+            except KernelError:
+                _mount_over_memory(use.source, f"{around.run_dir}/upper", around.place)
     except KernelError as error:
         reason = error.strerror.lower() if error.strerror else ""
         raise RootlessError(
@@ -121,6 +122,25 @@ def _overlay(use: SpecialUse, scratch: str, around: Around) -> Fd:
         return open_tree(around.place)
     finally:
         umount2(around.place, MNT_DETACH)
+
+
+def _mount_overlay(source: str, upper: str, work: str, target: str) -> None:
+    text = f"lowerdir=.,upperdir={_escaped(upper)},workdir={_escaped(work)},userxattr"
+    with WorkingDirectory(source):
+        mount("overlay", target, "overlay", MS_NODEV, os.fsencode(text))
+
+
+def _mount_over_memory(source: str, place: str, target: str) -> None:
+    """Mount with an upper directory on a tmpfs, where the container's own disk cannot hold one (overlay, NFS).
+
+    What is written does not outlive the container anyway. tmpfs has user attributes from 6.6; before, EINVAL.
+    """
+    layout.make_directory(place)
+    mount("tmpfs", place, "tmpfs", MS_NODEV, b"mode=700")
+    try:
+        _mount_overlay(source, *_fresh_upper(source, f"{place}/o"), target)
+    finally:
+        umount2(place, MNT_DETACH)  # the overlay keeps what it stands on
 
 
 def _fresh_upper(source: str, scratch: str) -> tuple[str, str]:

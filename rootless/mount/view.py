@@ -108,6 +108,8 @@ def open_stopped(
     Blocks: for the disk
     Raises: RootlessError; ContainerStateError where it is being started
     """
+    if containers.status(roots, container) == "remote":
+        raise ContainerStateError(f"container {container.id} runs on another machine")
     with Undo() as undo:
         try:
             lock = containers.make_run_dir(roots, container.id)
@@ -118,6 +120,8 @@ def open_stopped(
         undo.push(lambda: containers.discard_run_dir(roots, container.id))
         place = f"{run_dir}/root"
         os.mkdir(place, 0o700)
+        # Should we be killed: it was not the container's supervisor that died (supervise/orphans.py).
+        os.close(os.open(f"{run_dir}/{containers.LOOKED_INTO}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         mounted = mount_root(roots, container, driver, maps, run_dir)
         undo.push(mounted.close)
         move_mount(mounted.fd, None, place)

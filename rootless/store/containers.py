@@ -10,6 +10,7 @@ Shape:
     RUN/containers/ID/child          "PID STARTTIME" of the container's first process
     RUN/containers/ID/paused         exists while its processes are paused
     RUN/containers/ID/stopping       exists when somebody wants its end: no restart policy begins it again
+    RUN/containers/ID/looked-into    exists while `cp` or `mount` holds a container that does not run
     RUN/containers/ID/ctl.sock       where its supervisor is asked things (supervise/control.py)
     RUN/containers/ID/...            generated files, sockets, the plan
     RUN/exits/ID                     how a container ended whose record is gone (--rm)
@@ -45,6 +46,7 @@ NAMES = "names"
 CLAIM = "name"
 EXITS = "exits"
 PAUSED, STOPPING, UNWANTED = "paused", "stopping", "unwanted"
+LOOKED_INTO = "looked-into"
 EXIT_SECONDS = 300
 END_SECONDS = 20.0
 
