@@ -157,6 +157,9 @@ class Server:
     def _sandbox(self) -> None:
         """Give up what serving does not need. A namespace where we are not root has nothing to give up."""
         process.set_no_new_privs()
+        if self.options.exit_fd is not None:
+            # Stopped, it would not see the end of that descriptor; killed, it would lose what is yet to be written.
+            process.set_pdeathsig(_signal.SIGCONT)
         keep = _KEPT_CAPS | (0 if self.mounted_for_us else _CAP_SYS_ADMIN)
         effective, permitted, _ = caps.get_caps()
         if permitted & 1 << 8:  # CAP_SETPCAP

@@ -16,11 +16,11 @@ from rootless.plan.userns import parse_mode
 from rootless.store import containers, events, layout
 from rootless.store.containers import Container
 from rootless.store.layout import Roots
-from rootless.supervise.orphans import clean_orphans, kill_orphans
+from rootless.supervise.orphans import clean_orphans, kill_orphans, put_away_lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ("Listed", "check_removable", "filter_of", "find", "list_all", "remove", "settle", "state_of", "stop")
 
@@ -73,15 +73,17 @@ def _leftovers(roots: Roots) -> bool:
     return bool(found)
 
 
-def settle(roots: Roots, environ: Mapping[str, str]) -> bool:
+def settle(roots: Roots, environ: Mapping[str, str], *, lost: Sequence[str] = ()) -> bool:
     """End what the death of a supervisor left, as every command does that shows or changes containers.
 
+    Shape:   *lost* are containers whose record says that they run while nothing else is left of them (listing.py)
     Returns: whether there was any; this process is in our user namespace then
     Raises:  RootlessError
     """
     orphans = kill_orphans(roots)
-    if not orphans and not _leftovers(roots):
+    if not orphans and not lost and not _leftovers(roots):
         return False
     enter(roots.run, parse_mode(""), environ)
     clean_orphans(roots, orphans)
+    put_away_lost(roots, lost)
     return True

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 10
 GONE_SECONDS = 10.0
+STUCK_SECONDS = 2.0
+FUSE_NAME = "rootless:[fuse]"
 ALIVE = ("running", "paused", "stopping")
 _TICK_SECONDS = 0.005
 _BIRTH_SECONDS = 5.0
@@ -141,13 +143,31 @@ def _mark(run_dir: str, name: str) -> None:
 def _end(pid: int, note: str, number: int, seconds: int, name: str) -> str:
     if seconds > 0 and containers.noted_process(note) == pid and end_within(pid, number, seconds):
         return ""
-    if containers.noted_process(note) == pid:
-        end_within(pid, 9, GONE_SECONDS)
+    if containers.noted_process(note) == pid and not end_within(pid, 9, STUCK_SECONDS):
+        # It waits for a file server that does not answer, and cannot even die before that has gone (fuse(4)).
+        _kill_servers(containers.noted_process(note[: -len("child")] + "pid"))
+        end_within(pid, 0, GONE_SECONDS)
     if seconds <= 0 or number == 9:
         return ""
     return (
         f"StopSignal {signals.name(number)} failed to stop container {name} in {seconds} seconds, resorting to SIGKILL"
     )
+
+
+def _kill_servers(supervisor: int) -> None:
+    """Kill the FUSE server of a container; its supervisor sees that, and puts everything away."""
+    try:
+        with open(f"/proc/{supervisor}/task/{supervisor}/children") as file:
+            pids = [int(word) for word in file.read().split()]
+    except OSError:
+        return
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/comm") as file:
+                if file.read() == f"{FUSE_NAME}\n":
+                    os.kill(pid, 9)
+        except OSError:
+            continue
 
 
 def end_within(pid: int, number: int, seconds: float) -> bool:

@@ -80,7 +80,14 @@ def list_all(roots: Roots, environ: Mapping[str, str] | None = None) -> list[Lis
         held, _ = overview.locks(roots)
     machine = overview.machine_id()
     found = []
-    for cid, data in overview.records(roots):
+    records = overview.records(roots)
+    lost = [cid for cid, data in records if overview.is_lost(roots, cid, data, held, machine)]
+    if lost and environ is not None:
+        from rootless.engine.containers import settle
+
+        settle(roots, environ, lost=lost)
+        records = overview.records(roots)
+    for cid, data in records:
         status = overview.status(roots, cid, data, held, machine)
         health = ""
         if cid in held:

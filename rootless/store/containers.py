@@ -345,7 +345,9 @@ def status(roots: Roots, container: Container) -> str:
     if said in LIVE:
         directory = run_dir(roots, container.id)
         if not is_alive(roots, container.id):
-            return "exited"
+            from rootless.store.overview import process_lives
+
+            return said if process_lives(container.data) else "exited"
         for mark in (PAUSED, STOPPING):
             if os.path.exists(f"{directory}/{mark}"):
                 return mark

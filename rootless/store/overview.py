@@ -63,7 +63,7 @@ def _is_old(directory: str) -> bool:
     import time
 
     try:
-        return time.time() - os.stat(directory).st_mtime > _YOUNG_SECONDS
+        return not 0 <= time.time() - os.stat(directory).st_mtime < _YOUNG_SECONDS  # below 0: the clock was set back
     except OSError:
         return False
 
@@ -128,12 +128,32 @@ def status(roots: Roots, cid: str, data: dict[str, Any], held: Iterable[str], ma
     if data.get("machine") != machine:
         return "remote"
     if cid not in held:
-        return "exited"
+        return said if process_lives(data) else "exited"
     directory = f"{roots.run}/containers/{cid}"
     for mark in ("paused", "stopping"):
         if posix.access(f"{directory}/{mark}", posix.F_OK):
             return mark
     return said
+
+
+def is_lost(roots: Roots, cid: str, data: dict[str, Any], held: Iterable[str], machine: str) -> bool:
+    """Say whether a record tells of a life that nothing else knows of: this machine was started again since."""
+    said = (data.get("state") or {}).get("status")
+    if said not in _LIVE or cid in held or data.get("machine") != machine:
+        return False
+    return not posix.access(f"{roots.run}/containers/{cid}", posix.F_OK) and not process_lives(data)
+
+
+def process_lives(data: dict[str, Any]) -> bool:
+    """Say whether the first process of a container lives whose lock is not held here.
+
+    Its run root was wiped and is about to come back (supervise/guard.py), or is another one than ours.
+    """
+    from rootless.store import containers
+
+    state = data.get("state") or {}
+    pid, started = int(state.get("pid") or 0), int(state.get("pid_start") or 0)
+    return bool(started) and data.get("boot") == containers.boot_id() and containers.start_time(pid) == started
 
 
 def machine_id() -> str:

@@ -17,6 +17,7 @@ from rootless.store import containers, events
 from rootless.supervise import health
 from rootless.supervise.checks import Checks
 from rootless.supervise.control import Service
+from rootless.supervise.guard import keep_run_dir
 from rootless.supervise.health import rules_of
 from rootless.supervise.session import UNWANTED
 from rootless.supervise.tenant import Tenancy, spawn_tenant
@@ -64,6 +65,7 @@ def service_for(life: Life, p: Prepared, launched: Launched) -> Service:
             note_started(life)
 
         service.begin = started
+    service.tasks.append(lambda s: keep_run_dir(life, service, s))
     rules = rules_of(life.health)
     if rules is not None:
         _offer_checks(service, life, rules, supervision, lambda args: process_for({"args": args}), spawn)

@@ -22,6 +22,8 @@ from rootless.store import atomic, containers, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rootless.store.layout import Roots
 
 KILL_SECONDS = 5.0
@@ -65,19 +67,34 @@ def clean_orphans(roots: Roots, orphans: list[Orphan]) -> None:
     containers.sweep(roots, containers.leftovers(roots))
     if not orphans:
         return
+    for orphan in orphans:
+        # Who only looked into a container (cp) and was killed leaves it as it was.
+        if not os.path.exists(f"{containers.run_dir(roots, orphan.cid)}/{containers.LOOKED_INTO}"):
+            _put_away(roots, orphan.cid, "the supervisor died")
+        containers.discard_run_dir(roots, orphan.cid)
+        orphan.lock.close()
+
+
+def put_away_lost(roots: Roots, cids: Sequence[str]) -> None:
+    """Do the same for containers of which only the record is left. Needs the user namespace."""
+    for cid in cids:
+        if not containers.is_alive(roots, cid):
+            _put_away(roots, cid, "the machine was started again")
+
+
+def _put_away(roots: Roots, cid: str, why: str) -> None:
     from rootless.mount.volumes import remove_all
     from rootless.store.volumes import anonymous_of
 
-    for orphan in orphans:
-        found = containers.read(roots, orphan.cid)
-        if found is None or found.auto_remove:
-            # By their own records: a crash before the container's record was written left them too.
-            remove_all(roots, anonymous_of(roots, orphan.cid))
-            containers.discard(roots, orphan.cid)
-        elif found.data.get("state", {}).get("status") in containers.LIVE:
-            containers.finish(roots, found, 137, error="the supervisor died")
-        containers.discard_run_dir(roots, orphan.cid)
-        orphan.lock.close()
+    found = containers.read(roots, cid)
+    if found is None or found.auto_remove:
+        if found is not None:
+            containers.note_exit(roots, cid, 137)
+        # By their own records: a crash before the container's record was written left them too.
+        remove_all(roots, anonymous_of(roots, cid))
+        containers.discard(roots, cid)
+    elif found.data.get("state", {}).get("status") in containers.LIVE:
+        containers.finish(roots, found, 137, error=why)
 
 
 def _take(directory: str) -> Fd | None:
@@ -87,7 +104,7 @@ def _take(directory: str) -> Fd | None:
     except FileNotFoundError:
         # Its maker is between two system calls, or dead: then it stays like this.
         try:
-            if time.time() - os.stat(directory).st_mtime < YOUNG_SECONDS:
+            if 0 <= time.time() - os.stat(directory).st_mtime < YOUNG_SECONDS:  # below 0: the clock was set back
                 return None
             lock = Fd(os.open(f"{directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError:

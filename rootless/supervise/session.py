@@ -409,7 +409,7 @@ def _note_start(life: Life, launched: Launched) -> None:
     begun: dict[str, Any] = {
         "cgroup": life.cgroup.recorded() if life.cgroup is not None else {},
         "state": {"status": "initialized" if life.hold else "running", "pid": launched.supervision.pid,
-                  "started": containers.now()},
+                  "pid_start": containers.start_time(launched.supervision.pid), "started": containers.now()},
         "network": {"mode": network.mode, "address": network.address, "gateway": network.gateway,
                     "address6": network.address6},
         "ports": [[f.host_ip, f.host_port, f.container_port, f.protocol] for f in network.ports],
@@ -497,8 +497,9 @@ def _serve(life: Life, p: Prepared, launched: Launched) -> None:
 
 def _load() -> None:
     """Import what a long life needs: an upgrade of the package must not mix versions later."""
-    import rootless.supervise.main
-    import rootless.supervise.offers  # noqa: F401
+    from rootless.stage.spawn import keep_program
+
+    keep_program()
 
 
 def _serve_streams(life: Life, p: Prepared, launched: Launched) -> None:
