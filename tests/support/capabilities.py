@@ -155,6 +155,14 @@ def _cgroup() -> str | None:
     return "this process is in no cgroup of v2"
 
 
+def _scope() -> str | None:
+    """Look for the user's systemd and a pure cgroup v2."""
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return "cgroup v2 is not mounted on /sys/fs/cgroup"
+    bus = f"/run/user/{os.getuid()}/bus"
+    return None if os.access(bus, os.W_OK) else f"no user bus at {bus}"
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "userns": _userns,
     "subuid": _subuid,
@@ -162,6 +170,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "fuse": _fuse,
     "tun": _tun,
     "cgroup": _cgroup,
+    "scope": _scope,
     "registry": _program("docker-registry"),
     "podman": _program("podman"),
     "runc": _program("runc"),
