@@ -11,6 +11,7 @@ import os
 
 from rootless.engine.copying import container_maps
 from rootless.errors import ContainerStateError, KernelError, RootlessError, UsageError
+from rootless.kernel.enter import is_unshared
 from rootless.kernel.mounts import MNT_DETACH, move_mount, umount2
 from rootless.mount import drivervolumes, view
 from rootless.store import atomic, containers, layout
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
     from rootless.store.containers import Container
     from rootless.store.layout import Roots
 
-MARK = "_ROOTLESS_UNSHARED"
-
 
 def check_unshared(verb: str, environ: Mapping[str, str]) -> None:
     """Raises: UsageError in podman's words outside `rootless unshare`"""
-    if MARK not in environ or os.geteuid() != 0:
+    if not is_unshared(environ):
         raise UsageError(
             f'cannot run command "rootless {verb}" in rootless mode, must execute `rootless unshare` first'
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENTER = __file__[: -len("kernel/enter.py")] + "stage/enter"
+UNSHARED = "_ROOTLESS_UNSHARED"  # in the environment of `rootless unshare`: the inode of its user namespace
 _NS_GET_OWNER_UID = 0xB704  # _IO(0xb7, 4), <linux/nsfs.h>
 
 
@@ -56,8 +57,10 @@ class Entering:
         self._mode = mode
         self._facts = idmaps.read_facts(environ)
         self._plan = plan_userns(mode, self._facts)
-        self._namespace = _find_live(run_root, self._plan) if self._plan.shared else None
-        self._making = _Making(self._plan) if self._namespace is None else None
+        self._inside = self._plan.shared and is_unshared(environ)
+        look = self._plan.shared and not self._inside
+        self._namespace = _find_live(run_root, self._plan) if look else None
+        self._making = _Making(self._plan) if self._namespace is None and not self._inside else None
 
     def finish(self) -> Identity:
         """Move this process into the namespace, as its root, with its own mounts.
@@ -69,6 +72,10 @@ class Entering:
         Source:  setns(2): EINVAL with more than one thread, so this comes before anything that starts one
         """
         assert_single_threaded()
+        if self._inside:
+            unshare(CLONE_NEWNS)
+            mount("none", "/", flags=MS_REC | MS_SLAVE)
+            return Identity(self._facts.uid, self._facts.gid, self._plan, True, self._plan.warnings)
         plan, namespace, joined = self._plan, self._namespace, self._namespace is not None
         if self._making is not None:
             try:
@@ -114,6 +121,12 @@ def nested_namespace(uids: str, gids: str) -> Fd:
         return fds[0]
     step, _, number = data.decode("ascii", "replace").partition(" ")
     raise KernelError(step or "enter", int(number) if number.isdigit() else 0)
+
+
+def is_unshared(environ: Mapping[str, str]) -> bool:
+    """Say whether this process is in the user namespace of `rootless unshare`, which all containers share."""
+    said = environ.get(UNSHARED)
+    return bool(said) and posix.geteuid() == 0 and said == str(posix.stat("/proc/self/ns/user").st_ino)
 
 
 def _find_live(run_root: str, plan: IdMapPlan) -> Fd | None:

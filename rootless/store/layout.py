@@ -12,6 +12,7 @@ Shape:
     |- images/HEX.json         the record of one image, HEX the digest of its config: config, layers, links
     |- refs/NAME               the same file under a reference (a hard link); "/" is written "+"
     |- containers/, names/     containers (store/containers.py)
+    |- volumes/, secrets/      named volumes (store/volumes.py), secrets (store/secrets.py)
     |- staging/ID.lock, ID/    what one process is making or deleting; nothing in it is visible yet
 
     RUN   (--runroot, ROOTLESS_RUNROOT, $XDG_RUNTIME_DIR/rootless, /tmp/rootless-UID; 0700, the caller's own, never

@@ -130,6 +130,10 @@ def test_unshare_and_mount(cli: Cli, sample_ref: str) -> None:
     assert (uid, home, name) == ("0", cli.environ()["HOME"], "m")
     assert row.endswith("/root")
     assert cli.ok("start", "-a", "m") == "hello\n"
+    cli.ok("run", "-d", "--name=live", "--network=none", sample_ref, "sleep", "1000")
+    script = f'"{program}" ps --format "{{{{.Names}}}}"; "{program}" cp live:/etc/passwd - | wc -l; '
+    script += f'"{program}" stop -t 0 live'
+    assert cli.ok("unshare", "sh", "-c", script).split()[0::2] == ["live", "live"]
     missing = cli("unshare", "nosuchcommand")
     assert (missing.status, missing.err) == (127, 'Error: exec: "nosuchcommand": executable file not found in $PATH\n')
     assert cli("unshare", "sh", "-c", "exit 7").status == 7

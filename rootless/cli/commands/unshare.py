@@ -38,19 +38,18 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     """Become the command; its exit status is ours, 126 and 127 when there is none to become."""
     parsed, options = parse(COMMAND, argv, options)
     from rootless.engine.containers import settle
-    from rootless.engine.mounting import MARK
-    from rootless.kernel.enter import enter
+    from rootless.kernel.enter import UNSHARED, enter, is_unshared
     from rootless.plan.userns import parse_mode
 
     roots = find_roots(
         root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
     )
     words = list(parsed.args) or [os.environ.get("SHELL") or "/bin/sh"]
-    if MARK not in os.environ and not settle(roots, os.environ):
+    if not is_unshared(os.environ) and not settle(roots, os.environ):
         enter(roots.run, parse_mode(""), os.environ)
     # Commands that it runs shall find the same store: there the caller has another uid.
     env = {**os.environ, "ROOTLESS_ROOT": roots.data, "ROOTLESS_RUNROOT": roots.run, "ROOTLESS_TMPDIR": roots.tmp,
-           MARK: "1"}  # fmt: skip
+           UNSHARED: str(os.stat("/proc/self/ns/user").st_ino)}  # fmt: skip
     sys.stdout.flush()
     sys.stderr.flush()
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
