@@ -16,8 +16,6 @@ from rootless.kernel.fds import Fd, recv_fds, send_fds
 from rootless.spec import jsontext
 from rootless.spec.record import replace
 
-_SIGKILL = 9
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +72,7 @@ def _serve(control: Fd, stop: Fd) -> int:
         fd.close()
     # Told before we shut ourselves in, so that the container need not wait for that: no frame is looked at until then.
     _send(control, wire.encode_ready(describe(replace(config, ipv6=ipv6), stack.ports)))
-    process.set_pdeathsig(_SIGKILL)  # a stopped process does not see the end of its control socket
+    process.set_pdeathsig(_signal.SIGCONT)  # a stopped process does not see the end of its control socket
     sandbox.shut_in()
     carry(stack, device, {control: lambda: _answer(control, stack), stop: stop_here})
     return 0

@@ -112,8 +112,10 @@ def stop(roots: Roots, container: Container, seconds: int | None) -> str:
             number = 9  # its process waits for START, not for signals
         warning = _end(pid, f"{run_dir}/child", number, asked, container.name)
     supervisor = containers.noted_process(f"{run_dir}/pid")
-    if supervisor and not end_within(supervisor, 0, GONE_SECONDS):
-        end_within(supervisor, 9, GONE_SECONDS)
+    if supervisor and not end_within(supervisor, 0, STUCK_SECONDS):
+        _kill_servers(supervisor)
+        if not end_within(supervisor, 0, GONE_SECONDS):
+            end_within(supervisor, 9, GONE_SECONDS)
     events.emit(roots, "container", "stop", id=container.id, name=container.name,
                 image=str(container.data.get("image", "")), attributes=container.data.get("labels"))  # fmt: skip
     return warning

@@ -217,19 +217,22 @@ async def _start(service: Service, client: Client) -> None:
 
 
 async def _exec(service: Service, s: Supervision, client: Client, body: dict[str, Any], fds: list[Fd]) -> None:
-    process = service.process_for(body)
     null = Fd(posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC))
     with null:
         given = fds if len(fds) >= 3 else [null, null, null]
-        if not process.terminal:
+
+        def begin() -> Created:
+            # All of it in the thread: looking a user up in the container's root may wait for a file server.
+            process = service.process_for(body)
+            if process.terminal:
+                return service.spawn(process, (null, null, null), tuple(given[3:]))
             for fd in given[:3]:
                 _give(fd, service.owner(process))
-        stdio = (null, null, null) if process.terminal else (given[0], given[1], given[2])
+            return service.spawn(process, (given[0], given[1], given[2]), tuple(given[3:]))
+
         created = None
         with trio.move_on_after(SPAWN_SECONDS):
-            created = await trio.to_thread.run_sync(
-                service.spawn, process, stdio, tuple(given[3:]), abandon_on_cancel=True
-            )
+            created = await trio.to_thread.run_sync(begin, abandon_on_cancel=True)
     for fd in fds:
         fd.close()  # the process has its own; the end of its output is the end of theirs
     if created is None:
