@@ -4,16 +4,19 @@ Shape:
     DATA/secrets/            0700
     |- ID.json               id (25 hex digits), name, created, updated, driver, driver_options, labels; 0600
     |- ID.data               the value, 0600; it goes first when a secret is removed
-    |- names/NAME            a file with the ID; claimed by link(2), as the names of containers are
+    |- names/NAME            a file with the ID
+    flock on DATA/secrets: exclusive for who makes or removes one; what has no record then was left by a crash.
 
 Source: podman-secret-create(1); podman 4.3's words
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from rootless.errors import NotFound, RootlessError, StoreError
+from rootless.kernel.fds import Fd, open_fd
 from rootless.spec.record import record
 from rootless.store import atomic, containers, layout
 
@@ -72,20 +75,34 @@ def create(
     options = {"path": f"{place}", **(driver_options or {})}
     data: dict[str, Any] = {"id": secret_id, "name": name, "created": now, "updated": now, "driver": driver,
                             "driver_options": options, "labels": labels or {}}  # fmt: skip
-    # The record comes last, by rename: a crash before leaves a value without a name, which nobody reads.
-    claim = atomic.temporary_name(f"{place}/claim")
-    atomic.write_new(claim, secret_id.encode())
-    try:
-        if not atomic.publish_new(claim, f"{place}/names/{name}"):
-            holder = _read(roots, (atomic.read_file(f"{place}/names/{name}") or b"").decode("ascii", "replace"))
-            if holder is not None:
-                raise StoreError(f"{name}: secret name in use", hint=f"rootless secret rm {name}")
-            atomic.publish(claim, f"{place}/names/{name}")  # left by a crash
-    finally:
-        atomic.remove_file(claim)
-    atomic.write_new(f"{place}/{secret_id}.data", value, sync=True)
-    atomic.write_record(f"{place}/{secret_id}.json", data, sync=True)
+    with _locked(place):
+        _sweep(place)
+        holder = (atomic.read_file(f"{place}/names/{name}") or b"").decode("ascii", "replace")
+        if _read(roots, holder) is not None:
+            raise StoreError(f"{name}: secret name in use", hint=f"rootless secret rm {name}")
+        # The record comes last, by rename: a crash before leaves what the next one sweeps.
+        atomic.write_new(f"{place}/names/{name}", secret_id.encode())
+        atomic.write_new(f"{place}/{secret_id}.data", value, sync=True)
+        atomic.write_record(f"{place}/{secret_id}.json", data, sync=True)
     return Secret(secret_id, name, data)
+
+
+def _locked(place: str) -> Fd:
+    """Return the directory with its lock held; without a lock where this file system has none."""
+    directory = open_fd(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory.fileno(), fcntl.LOCK_EX)
+    except OSError:
+        pass  # two at one time may then make the same name; the later one has it
+    return directory
+
+
+def _sweep(place: str) -> None:
+    """Delete values that have no record. Hold the lock."""
+    names = atomic.names_in(place)
+    for name in names:
+        if name.endswith(".data") and f"{name[:-5]}.json" not in names:
+            atomic.remove_file(f"{place}/{name}")
 
 
 def list_secrets(roots: Roots) -> list[Secret]:
@@ -132,11 +149,13 @@ def read_value(roots: Roots, text: str) -> tuple[str, bytes]:
 def remove(roots: Roots, secret: Secret) -> None:
     """Delete a secret. Raises: StoreError"""
     place = directory(roots)
-    atomic.remove_file(f"{place}/{secret.id}.data")
-    atomic.remove_file(f"{place}/{secret.id}.json")
-    path = f"{place}/names/{secret.name}"
-    if (atomic.read_file(path) or b"").decode("ascii", "replace") == secret.id:
-        atomic.remove_file(path)
+    with _locked(place):
+        atomic.remove_file(f"{place}/{secret.id}.data")
+        atomic.remove_file(f"{place}/{secret.id}.json")
+        path = f"{place}/names/{secret.name}"
+        if (atomic.read_file(path) or b"").decode("ascii", "replace") == secret.id:
+            atomic.remove_file(path)
+        _sweep(place)
 
 
 def _read(roots: Roots, secret_id: str) -> Secret | None:

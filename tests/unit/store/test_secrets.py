@@ -40,6 +40,7 @@ def test_a_name_without_a_record_is_free(roots: Roots) -> None:
     secrets.create(roots, "one", b"other")
     assert secrets.read_value(roots, "one")[1] == b"other"
     assert [secret.name for secret in secrets.list_secrets(roots)] == ["one"]
+    assert not Path(secrets.directory(roots), f"{made.id}.data").exists()
 
 
 @pytest.mark.parametrize("name", ["", ".x", "x.", "a/b", "a,b", "a=b", "x" * 65, "-"])
