@@ -92,13 +92,15 @@ def plan_mounts(
     secrets: tuple[str, ...] = (),
     owner: tuple[int, int] = (0, 0),
     shm_source: str = "",
+    systemd: bool = False,
 ) -> MountPlan:
     """Return the mounts in the order in which they must be made.
 
     Shape: *files* are (target, host path) of generated files; *network* is private, none or host; *settle* returns
            where a target is once dangling links of the image are followed inside the root, *host_path* a source
            without links; *secrets* are targets at which the launcher mounts what holds secrets; *owner* is the
-           process's, in the container; *shm_source* is the /dev/shm of the container whose IPC namespace is joined
+           process's, in the container; *shm_source* is the /dev/shm of the container whose IPC namespace is joined;
+           *systemd*: its program is an init that mounts and makes cgroups
     """
     volumes: list[VolumeUse] = []
     binds: list[BindUse] = []
@@ -115,12 +117,17 @@ def plan_mounts(
         for target in defaults.READONLY_TMPFS:
             if target not in asked:
                 asked[target] = _tmpfs(VolumeRequest("tmpfs", "", target))
+    for target in defaults.SYSTEMD_TMPFS if systemd else ():
+        if target not in asked:
+            asked[target] = _tmpfs(VolumeRequest("tmpfs", "", target))
     devices = options.devices
     if options.privileged:
         named = [device.target for device in devices]
         devices += tuple([d for d in privileged(host_devices) if d.target not in named])
     own_dev = "/dev" in asked and asked["/dev"].type == "bind"
-    found = {mount.destination: mount for mount in _standard(options, network, tty_gid, host_mqueue, shm_source)}
+    found = {
+        mount.destination: mount for mount in _standard(options, network, tty_gid, host_mqueue, shm_source, systemd)
+    }
     if own_dev:
         for target in [t for t in found if t.startswith("/dev/")]:
             del found[target]
@@ -211,7 +218,9 @@ def _tmpfs(request: VolumeRequest) -> Mount:
     return Mount(request.target, request.kind, request.kind, _with_defaults(words))
 
 
-def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: bool, shm_source: str) -> list[Mount]:
+def _standard(
+    options: RunOptions, network: str, tty_gid: bool, host_mqueue: bool, shm_source: str, systemd: bool
+) -> list[Mount]:
     mode = "rw" if options.privileged else "ro"
     proc = (*defaults.PROC_OPTIONS, *options.security.proc_opts)
     if options.pid == "host":
@@ -245,7 +254,7 @@ def _standard(options: RunOptions, network: str, tty_gid: bool, host_mqueue: boo
             words = ("rbind", *defaults.CGROUP_OPTIONS, mode)
             found.append(Mount("/sys/fs/cgroup", "/sys/fs/cgroup", "bind", words))
         else:
-            mode = "rw" if writable_cgroups(options) else "ro"
+            mode = "rw" if systemd or writable_cgroups(options) else "ro"
             found.append(Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*defaults.CGROUP_OPTIONS, mode)))
     return found
 

@@ -42,6 +42,10 @@ MQUEUE_OPTIONS = ("nosuid", "noexec", "nodev")
 SHM_OPTIONS = ("rprivate", "nosuid", "noexec", "nodev", "mode=1777")
 CGROUP_OPTIONS = ("rprivate", "nosuid", "noexec", "nodev", "relatime")
 FILE_OPTIONS = ("bind", "rprivate")
+# what an init of systemd's kind finds, its signal to power off (SIGRTMIN+3), and by which programs it is known
+SYSTEMD_TMPFS = ("/run", "/run/lock", "/tmp", "/var/log/journal")
+SYSTEMD_STOP_SIGNAL = 37
+SYSTEMD_PROGRAMS = ("/sbin/init", "/usr/sbin/init", "/usr/local/sbin/init", "systemd", "init")
 # where the program of --init-path is mounted
 INIT_TARGET = "/run/rootless-init"
 READONLY_TMPFS = ("/run", "/tmp", "/var/tmp")

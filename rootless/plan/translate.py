@@ -148,6 +148,7 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
     hostname = _hostname(options, around)
     cwd, cwd_make = _cwd(options, config, around)
     args = _args(options, config)
+    systemd = _is_systemd(options, args)
     if options.init and options.init_path:
         args = (defaults.INIT_TARGET, "--", *args)
     files = generated_files(options, around, hostname)
@@ -173,14 +174,20 @@ def translate(options: RunOptions, image: dict[str, Any], around: Surroundings) 
         secrets=places(secret_files),
         owner=(user.uid, user.gid),
         shm_source=_joined_shm(options, around),
+        systemd=systemd,
     )
     stop_signal = _stop_signal(options, config, warnings)
+    env = _env(options, config, user, hostname)
+    if systemd:
+        env += (f"container_uuid={around.container_id[:32]}",)
+        if not options.stop_signal and not _text(config, "StopSignal"):
+            stop_signal = defaults.SYSTEMD_STOP_SIGNAL
     process = Process(
         args=args,
         cwd=cwd,
         user=User(user.uid, user.gid, octal_umask(options.umask), user.groups),
         terminal=options.tty,
-        env=_env(options, config, user, hostname),
+        env=env,
         capabilities=capability_sets(options, user.uid != 0),
         rlimits=_rlimits(options, around, warnings),
         no_new_privileges=options.security.no_new_privileges,
@@ -275,6 +282,13 @@ def _args(options: RunOptions, config: dict[str, Any]) -> tuple[str, ...]:
     if not entrypoint and not command:
         raise UsageError("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")
     return entrypoint + command
+
+
+def _is_systemd(options: RunOptions, args: tuple[str, ...]) -> bool:
+    """Say whether the container's program is to be prepared for as an init of systemd's kind."""
+    if options.systemd != "true":
+        return options.systemd == "always"
+    return args[0] in defaults.SYSTEMD_PROGRAMS or args[0].rpartition("/")[2] == "systemd"
 
 
 def _user(

@@ -208,3 +208,29 @@ def test_subordinate_ranges_by_name() -> None:
 def test_maps_that_cannot_be(mode: UsernsMode, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         plan_userns(mode, FACTS)
+
+
+@pytest.mark.parametrize(
+    ("line", "prepared"),
+    [
+        ("--systemd always plain", True),
+        ("plain /usr/lib/systemd/systemd", True),
+        ("plain /sbin/init", True),
+        ("--systemd false plain /sbin/init", False),
+        ("plain", False),
+        ("plain /bin/initial", False),
+    ],
+)
+def test_an_init_of_systemds_kind(line: str, prepared: bool) -> None:
+    found = run(line)
+    mounts = {mount.destination: mount for mount in found.spec.mounts}
+    assert ("/run/lock" in mounts) == prepared
+    assert ("rw" in mounts["/sys/fs/cgroup"].options) == prepared
+    assert (found.stop_signal == 37) == prepared
+    assert found.spec.process is not None
+    assert any([line.startswith("container_uuid=4ea63dc4fd59") for line in found.spec.process.env]) == prepared
+
+
+def test_a_stop_signal_that_somebody_chose_stays() -> None:
+    assert run("--systemd always --stop-signal INT plain").stop_signal == 2
+    assert run("--systemd always full").stop_signal == 2
