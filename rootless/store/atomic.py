@@ -43,10 +43,10 @@ def write_new(path: str, data: bytes, *, sync: bool = False) -> None:
 def write_record(path: str, value: dict[str, Any], *, sync: bool = False) -> None:
     """Write the JSON of *value* and the format version to *path*, replacing what is there in one step."""
     temporary = temporary_name(path)
-    write_new(temporary, encode_record(value), sync=sync)
     try:
+        write_new(temporary, encode_record(value), sync=sync)
         os.rename(temporary, path)
-    except OSError as error:
+    except (OSError, StoreError) as error:
         remove_file(temporary)
         raise cannot("write", path, error) from error
 
@@ -160,7 +160,7 @@ def names_in(directory: str) -> list[str]:
         raise cannot("read", directory, error) from error
 
 
-def cannot(verb: str, path: str, error: OSError) -> StoreError:
+def cannot(verb: str, path: str, error: OSError | StoreError) -> StoreError:
     """Return the error for a person: what could not be done, and what helps."""
     if isinstance(error, StoreError):
         return error

@@ -106,6 +106,13 @@ def create(roots: Roots, container: Container) -> None:
     Raises: StoreError - the name is in use (podman's words)
     """
     directory = data_dir(roots, container.id)
+    try:
+        _create(roots, container, directory)
+    except OSError as error:
+        raise atomic.cannot("write", directory, error) from error
+
+
+def _create(roots: Roots, container: Container, directory: str) -> None:
     for parent in (f"{roots.data}/{CONTAINERS}", f"{roots.data}/{NAMES}"):
         if not os.path.isdir(parent):
             layout.make_directory(parent)
@@ -233,7 +240,12 @@ def rename(roots: Roots, cid: str, name: str) -> str:
                     holder = holder_of(roots, name)
                 if holder:
                     return holder
-            write(roots, Container(cid, name, {**found.data, "name": name}))
+            try:
+                write(roots, Container(cid, name, {**found.data, "name": name}))
+            except StoreError:
+                if name != found.name:
+                    atomic.remove_file(f"{names}/{name}")
+                raise
             _give_up(roots, cid, kept=name)
             return cid
     except FileNotFoundError:
@@ -503,6 +515,11 @@ def noted_exit(roots: Roots, cid: str) -> int | None:
     """Return how the container *cid* ended, if that is still kept."""
     text = atomic.read_file(f"{roots.run}/{EXITS}/{cid}")
     return int(text) if text and text.isdigit() else None
+
+
+def forget_exit(roots: Roots, cid: str) -> None:
+    """Delete what `note_exit` has kept: the record tells it now."""
+    atomic.remove_file(f"{roots.run}/{EXITS}/{cid}")
 
 
 def discard(roots: Roots, cid: str) -> None:

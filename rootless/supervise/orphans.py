@@ -87,6 +87,11 @@ def _put_away(roots: Roots, cid: str, why: str) -> None:
     from rootless.store.volumes import anonymous_of
 
     found = containers.read(roots, cid)
+    path = str((found.data.get("cgroup") or {}).get("path") or "") if found is not None else ""
+    if path:
+        from rootless.supervise.limits import end
+
+        end(path)
     if found is None or found.auto_remove:
         if found is not None:
             containers.note_exit(roots, cid, 137)
@@ -94,7 +99,12 @@ def _put_away(roots: Roots, cid: str, why: str) -> None:
         remove_all(roots, anonymous_of(roots, cid))
         containers.discard(roots, cid)
     elif found.data.get("state", {}).get("status") in containers.LIVE:
-        containers.finish(roots, found, 137, error=why)
+        code = containers.noted_exit(roots, cid)  # its supervisor found no room for the record
+        if code is None:
+            containers.finish(roots, found, 137, error=why)
+        else:
+            containers.finish(roots, found, code)
+            containers.forget_exit(roots, cid)
 
 
 def _take(directory: str) -> Fd | None:

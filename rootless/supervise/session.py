@@ -13,12 +13,12 @@ import os
 import select
 import time
 
-from rootless.errors import ContainerStateError, UsageError, WorkdirError
+from rootless.errors import ContainerStateError, StoreError, UsageError, WorkdirError
 from rootless.kernel.fds import Fd
 from rootless.kernel.seccomp import program_for
 from rootless.kernel.undo import Undo
 from rootless.plan import saved
-from rootless.store import containers, events, images, layout
+from rootless.store import atomic, containers, events, images, layout
 from rootless.supervise import creation, packets
 from rootless.supervise.client import SOCKET
 from rootless.supervise.detach import let_go
@@ -198,13 +198,20 @@ def _wanted_again(life: Life, status: int) -> bool:
     if life.again and not _unwanted(life):
         life.again = False
         return _counted(life)
-    if options.restart in ("", "no") or containers.read(life.roots, life.basis.cid) is None:
+    if options.remove:
+        return False
+    found = containers.read(life.roots, life.basis.cid)
+    if found is None:
+        return False
+    said = found.data.get("options") or {}  # `update --restart` may have changed it
+    policy, tries = str(said.get("restart") or "no"), int(said.get("restart_tries") or 0)
+    if policy == "no":
         return False
     from rootless.supervise.restart import decide
 
     count = int(life.data.get("restart_count") or 0)
     lived = time.monotonic() - life.began
-    decision = decide(options.restart, options.restart_tries, count, status, _unwanted(life), lived_seconds=lived)
+    decision = decide(policy, tries, count, status, _unwanted(life), lived_seconds=lived)
     if not decision.restart:
         return False
     until = time.monotonic() + decision.delay_seconds
@@ -406,6 +413,8 @@ def _see_through(life: Life, p: Prepared, launched: Launched) -> int:
 def _note_start(life: Life, launched: Launched) -> None:
     basis, options, network = life.basis, life.options, launched.network
     life.began = time.monotonic()
+    # of the life before, which may have ended while it was paused
+    atomic.remove_file(f"{containers.run_dir(basis.roots, basis.cid)}/{containers.PAUSED}")
     begun: dict[str, Any] = {
         "cgroup": life.cgroup.recorded() if life.cgroup is not None else {},
         "state": {"status": "initialized" if life.hold else "running", "pid": launched.supervision.pid,
@@ -465,7 +474,12 @@ def finish(life: Life, supervision: Supervision) -> None:
             _remove_image(basis)
     else:
         oom = life.cgroup is not None and life.cgroup.oom_killed()
-        containers.finish(basis.roots, found, status, error=error, oom_killed=oom)
+        try:
+            containers.finish(basis.roots, found, status, error=error, oom_killed=oom)
+        except StoreError:
+            # The disk is full, and the run root most often is no disk: who puts the record right finds it there.
+            containers.note_exit(basis.roots, basis.cid, status)
+            raise
 
 
 def _remove_image(basis: Basis) -> None:
