@@ -91,6 +91,18 @@ def remove(path: str) -> None:
             time.sleep(_REMOVE_PAUSE_SECONDS)
 
 
+def end(path: str) -> None:
+    """Kill whatever lives in the cgroup of a container whose supervisor died, and remove it."""
+    if not path.startswith(f"{ROOT}/") or "/rootless-" not in path or not os.path.isdir(path):
+        return
+    try:
+        with open(f"{path}/cgroup.kill", "w") as file:
+            file.write("1")
+    except OSError:
+        pass  # before 5.14; its first process is dead, and its pid namespace with it
+    remove(path)
+
+
 def wanted(options: RunOptions) -> bool:
     """Say, with one system call at most, whether `apply` has anything to do."""
     return bool(options.limits != type(options.limits)() or options.detach or options.cgroups != "enabled") or bool(
