@@ -115,7 +115,7 @@ def _state(roots: Roots, one: Listed) -> dict[str, Any]:
     }
     path = str((one.data.get("cgroup") or {}).get("path") or "")
     if path and alive:
-        found["CgroupPath"] = path
+        found["CgroupPath"] = path.removeprefix("/sys/fs/cgroup")
     return found | {"CheckpointedAt": moment.NEVER, "RestoredAt": moment.NEVER}
 
 

@@ -41,7 +41,7 @@ def until(true: Callable[[], bool]) -> bool:
 
 
 def cgroup_of(cli: Cli, name: str) -> str:
-    return str(cli.ok("inspect", name, "--format={{.State.CgroupPath}}").strip())
+    return "/sys/fs/cgroup" + cli.ok("inspect", name, "--format={{.State.CgroupPath}}").strip()
 
 
 def test_limits_that_do_not_hold_are_named_once(cli: Cli, image: str) -> None:
