@@ -43,7 +43,7 @@ def service_for(life: Life, p: Prepared, launched: Launched) -> Service:
     inner_uids = plan.inner_uids
     gids = plan.inner_gids or plan.outer_gids
     tenancy = Tenancy(supervision.pid, supervision.pidfd, life.seccomp, plan.setgroups, gids.lookup(5) is not None,
-                      life.cgroup.fd if life.cgroup is not None else None)  # fmt: skip
+                      life.cgroup.fd if life.cgroup is not None else None, p.translation.keep_groups)  # fmt: skip
 
     def process_for(body: dict[str, Any]) -> Process:
         return exec_process(basis.options, basis.image.config if basis.image else {}, p, supervision.pid, body)
