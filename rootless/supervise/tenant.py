@@ -66,7 +66,8 @@ def spawn_tenant(where: Tenancy, process: Process, stdio: tuple[Fd, Fd, Fd], pre
             bundle="/", root_path="/", first_slot=5 + len(preserved), slots=tuple([name for name, _ in slots]),
             seccomp=where.seccomp, parent_death=False, preserve_fds=len(preserved),
             hard_limits=hard_limits() if process.rlimits else (), setgroups=where.setgroups,
-            groups_kept=where.keep_groups or (not where.setgroups and not process.user.additional_gids), tty_gid=where.tty_gid,
+            groups_kept=where.keep_groups or (not where.setgroups and not process.user.additional_gids),
+            tty_gid=where.tty_gid,
         ))  # fmt: skip
         created = create(plan, slots=[fd for _, fd in slots], stdio=stdio, preserve_fds=len(preserved),
                          preserved=preserved)  # fmt: skip
