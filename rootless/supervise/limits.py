@@ -20,17 +20,17 @@ import time
 
 from rootless.errors import KernelError, NotSupported, SpecError
 from rootless.kernel.fds import Fd, open_fd
-from rootless.plan.resources import CgroupWrite, ResourcePlan, plan_resources
-from rootless.run.cgroups.find import ROOT, mount_point
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rootless.plan.options import RunOptions
+    from rootless.plan.resources import ResourcePlan
     from rootless.spec.runtime import Spec
     from rootless.store.layout import Roots
 
+ROOT = "/sys/fs/cgroup"
 CONTAINER, SUPERVISOR = "container", "supervisor"
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 50, 0.01
 _WAIT_SECONDS, _WAIT_STEP_SECONDS = 10.0, 0.002
@@ -103,13 +103,6 @@ def end(path: str) -> None:
     remove(path)
 
 
-def wanted(options: RunOptions) -> bool:
-    """Say, with one system call at most, whether `apply` has anything to do."""
-    return bool(options.limits != type(options.limits)() or options.detach or options.cgroups != "enabled") or bool(
-        mount_point()
-    )
-
-
 def apply(spec: Spec, options: RunOptions, cid: str, roots: Roots, environ: Mapping[str, str]) -> Applied:
     """Make the cgroup of a container and write its limits.
 
@@ -117,8 +110,12 @@ def apply(spec: Spec, options: RunOptions, cid: str, roots: Roots, environ: Mapp
     Raises: SpecError for contradicting limits; KernelError(write) - EINVAL, ERANGE: the kernel refuses a value
     Owner:  see Applied
     """
-    resources = spec.linux.resources if spec.linux else None
-    plan = plan_resources(resources)
+    if spec.linux is not None and spec.linux.resources is None and not _reachable(options):
+        return Applied()
+    from rootless.plan.resources import plan_resources
+    from rootless.run.cgroups.find import mount_point
+
+    plan = plan_resources(spec.linux.resources if spec.linux else None)
     if options.cgroups == "disabled":
         return _without(plan, "cgroups are switched off")
     if not mount_point():
@@ -142,7 +139,20 @@ def apply(spec: Spec, options: RunOptions, cid: str, roots: Roots, environ: Mapp
     return _with_limits(made, plan, options)
 
 
+def _reachable(options: RunOptions) -> bool:
+    """Say whether a cgroup may be had for a container without limits: cheaply, most have none of their own."""
+    if options.cgroups != "enabled" or options.detach or options.restart != "no" or options.cgroup_manager == "systemd":
+        return True
+    try:
+        with open("/proc/self/cgroup") as file:
+            own = [line[3:].rstrip("\n") for line in file if line.startswith("0::")]
+    except OSError:
+        return False
+    return bool(own) and os.access(f"{ROOT}{own[0]}/cgroup.procs", os.W_OK, effective_ids=True)
+
+
 def _with_limits(made: Applied, plan: ResourcePlan, options: RunOptions) -> Applied:
+    from rootless.plan.resources import CgroupWrite
     from rootless.run.cgroups.v2 import V2Cgroup
     from rootless.run.state import CgroupRef
 

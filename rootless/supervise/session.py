@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["Caller", "run", "start"]
 
 EVERYTHING = ("stdin", "stdout", "stderr")
+UNIFIED = "/sys/fs/cgroup/cgroup.controllers"
 UNWANTED = containers.UNWANTED
 _DELAY_STEP_SECONDS = 0.05
 
@@ -299,11 +300,11 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
 
 def _cgroup(life: Life, spec: Spec, undo: Undo) -> Fd | None:
     """Make the container's cgroup, where there is one to be had, and write its limits."""
+    life.cgroup = None
+    if (spec.linux is None or spec.linux.resources is None) and not os.access(UNIFIED, os.R_OK, effective_ids=True):
+        return None  # nobody asked, and there is nothing to be had
     from rootless.supervise import limits
 
-    life.cgroup = None
-    if not limits.wanted(life.options):
-        return None
     life.cgroup = made = limits.apply(spec, life.options, life.basis.cid, life.roots, life.basis.caller.environ)
     undo.push(made.remove)
     for text in made.warnings:
