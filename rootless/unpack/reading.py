@@ -1,8 +1,8 @@
-"""Read, decompress and hash a layer in a thread of its own, ahead of what is done with it.
+"""Read and decompress a layer in a thread of its own, ahead of what is done with it, and hash it in another.
 
-Reading, inflating and hashing release the interpreter's lock for milliseconds at a time, so this thread runs beside the
-one that makes files, and a single large layer keeps two processors busy. The queue between them is short: a slow
-disk slows the download.
+Reading, inflating and hashing release the interpreter's lock for most of the time, so these threads run beside the one
+that makes files, and a single layer, the last one of an image, keeps two processors busy. The queues between them are
+short: a slow disk slows the download.
 """
 
 from __future__ import annotations
@@ -131,8 +131,13 @@ class Reader:
         self._room: SimpleQueue[None] = SimpleQueue()
         for _ in range(_AHEAD):
             self._room.put(None)
+        self._to_hash: SimpleQueue[bytes | None] = SimpleQueue()
+        self._hashed: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_AHEAD):
+            self._hashed.put(None)
         self._unwanted = False
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        _thread.start_new_thread(self._hash, ())
         _thread.start_new_thread(self._work, ())
 
     def pieces(self) -> Iterator[bytes]:
@@ -161,19 +166,34 @@ class Reader:
     def _work(self) -> None:
         try:
             for piece in self._read():
-                self.digest.update(piece)
+                self._hashed.get()
+                self._to_hash.put(piece)
                 self._room.get()
                 if self._unwanted:
                     break
                 self._ready.put(piece)
+            self._end_hashing()
             self._ready.put(None)
         except BaseException as error:
+            self._to_hash.put(None)
             self._ready.put(error)
         try:
             self._source.rest()
             self._ended.put(None)
         except BaseException as error:
             self._ended.put(error)
+
+    def _hash(self) -> None:
+        while (piece := self._to_hash.get()) is not None:
+            self.digest.update(piece)
+            self._hashed.put(None)
+        self._hashed.put(None)
+
+    def _end_hashing(self) -> None:
+        """Return when everything has been hashed: the end is answered as a piece is."""
+        self._to_hash.put(None)
+        for _ in range(_AHEAD + 1):
+            self._hashed.get()
 
     def _read(self) -> Iterator[bytes]:
         read = self._source.read
