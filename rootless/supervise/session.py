@@ -408,6 +408,8 @@ def _see_through(life: Life, p: Prepared, launched: Launched) -> int:
         raise supervision.fault
     if life.link is not None:
         life.link.say({"exit": status})
+        if life.options.restart not in ("", "no"):
+            life.link.close()  # the command line goes; who else would wait for the end of all lives?
     return status
 
 

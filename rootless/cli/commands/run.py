@@ -6,6 +6,7 @@ Source: podman-run(1) of podman 4.3
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND", "main"]
 
+GONE_SECONDS = 2.0
+
 
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Run the container; the exit status is its command's, or 125, 126, 127."""
@@ -44,6 +47,11 @@ def main(argv: list[str], options: GlobalOptions) -> int:
             ) from None
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
+    check_others(asked, roots)
+    if asked.requires:
+        from rootless.cli.commands.start import start_required
+
+        start_required(asked.requires, roots, options)
     if asked.name and asked.replace:
         from rootless.cli.commands.create import replace_named
 
@@ -53,6 +61,15 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     if not asked.detach and not on_terminal:
         return _supervise(asked, roots, options, pull, None)
     return _forked(asked, roots, options, pull)
+
+
+def check_others(asked: RunOptions, roots: Roots) -> None:
+    """Raises: UsageError - a container that *asked* names is not there"""
+    modes = (asked.userns, asked.pid, asked.ipc, asked.uts, asked.network.mode, asked.cgroupns)
+    if asked.requires or any([mode.startswith("container:") for mode in modes]):
+        from rootless.supervise import joining
+
+        joining.check_others(asked, roots)
 
 
 def shared_ids(asked: RunOptions, roots: Roots) -> RunOptions:
@@ -174,7 +191,12 @@ def follow(forked: Forked, *, tty: bool, feed: bool, keys: str, forward: bool = 
     status = attachment.run()
     if status == DETACHED:
         return 0
-    return forked.status() if attachment.exit is None else status
+    if attachment.exit is None:
+        return forked.status()
+    # What the container leaves is put away in a moment; whoever looks after us finds nothing.
+    if select.select([forked.link.fileno()], [], [], GONE_SECONDS)[0]:
+        hear()
+    return status
 
 
 def _read_text(path: str) -> str:
