@@ -1,6 +1,6 @@
 """Moments and spans as text: RFC 3339, Go's durations. Whole nanoseconds since 1970, in UTC, without `datetime`.
 
-Source: RFC 3339; Go's time.ParseDuration; Howard Hinnant, "chrono-compatible low-level date algorithms" (days_from_civil)
+Source: RFC 3339; Go's time.ParseDuration; Howard Hinnant, "chrono-compatible low-level date algorithms"
 """
 
 from __future__ import annotations
