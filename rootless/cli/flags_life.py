@@ -56,7 +56,10 @@ def life_options(parsed: Parsed, warnings: list[str]) -> dict[str, Any]:
         "volumes_from": tuple([_volumes_from(text) for text in parsed.many("volumes-from")]),
     }
     if parsed.given("detach-keys"):
+        from rootless.supervise.attachment import parse_keys
+
         found["detach_keys"] = parsed.text("detach-keys")
+        parse_keys(found["detach_keys"])  # a mistake is told now, not to whoever attaches
     return found
 
 

@@ -42,7 +42,9 @@ def accounts(
 ) -> list[tuple[str, str, bytes]]:
     """Return passwd and group with the user added, where the image has these files and lacks the user."""
     found: list[tuple[str, str, bytes]] = []
-    lines = passwd_lines(user, cwd, options.passwd_entry, options.host_users)
+    known = [line.partition(b":")[0].decode("utf-8", "replace") for line in (passwd or b"").split(b"\n")]
+    missing = tuple([line for line in options.host_users if line.partition(":")[0] not in known])
+    lines = passwd_lines(user, cwd, options.passwd_entry, missing)
     if passwd is not None and lines:
         found.append(("/etc/passwd", "passwd", appended(passwd, lines)))
     if group is not None and not user.group_in_file and not user.in_passwd:

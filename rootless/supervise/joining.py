@@ -14,6 +14,7 @@ from rootless.kernel.fds import Fd, open_fd
 from rootless.kernel.mounts import open_tree
 from rootless.kernel.namespaces import CLONE_NEWNS, setns
 from rootless.plan import saved
+from rootless.plan.namespaces import modes_of
 from rootless.spec.record import replace
 from rootless.store import atomic, containers
 
@@ -49,6 +50,21 @@ def resolver(roots: Roots) -> Callable[[str, str], str]:
         return path
 
     return resolve
+
+
+def check_others(options: RunOptions, roots: Roots) -> None:
+    """Raises: UsageError in podman's words - a container that *options* name is not there"""
+    for name in options.requires:
+        try:
+            containers.find(roots, name)
+        except NotFound:
+            raise UsageError(
+                f'"{name}" is not a valid container, cannot be used as a dependency: no container with name or ID '
+                f'"{name}" found: no such container'
+            ) from None
+    for kind, mode in modes_of(options):
+        if mode.startswith("container:"):
+            find_shared(roots, kind, mode.partition(":")[2])
 
 
 def find_shared(roots: Roots, kind: str, name: str) -> containers.Container:

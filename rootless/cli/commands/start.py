@@ -18,6 +18,8 @@ from rootless.supervise.detach import Link, fork_supervisor, wait_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rootless.plan.options import GlobalOptions
     from rootless.store.containers import Container
     from rootless.store.layout import Roots
@@ -50,6 +52,8 @@ def main(argv: list[str], options: GlobalOptions) -> int:
         raise UsageError("you cannot start and attach multiple containers at once")
     if parsed.flag("all") and attach:
         raise UsageError("you cannot start and attach all containers at once")
+    if parsed.flag("sig-proxy") and not attach:
+        raise UsageError("you cannot use sig-proxy without --attach: invalid argument")
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     named = _chosen(roots, parsed)
@@ -70,8 +74,12 @@ def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
     return life.chosen(roots, list(parsed.args), latest_one=parsed.flag("latest"), every=parsed.flag("all"))
 
 
-def start_all(roots: Roots, named: list[tuple[str, Container]], options: GlobalOptions, *, hold: bool = False) -> int:
-    """Start (or with *hold* initialize) containers; print the word of each. Returns the exit status."""
+def start_all(roots: Roots, named: list[tuple[str, Container]], options: GlobalOptions, *, hold: bool = False,
+              lenient: bool = False) -> int:  # fmt: skip
+    """Start (or with *hold* initialize) containers; print the word of each. Returns the exit status.
+
+    With *lenient* those that are in another state are passed over.
+    """
     from rootless.cli.main import report
 
     failed = 0
@@ -79,7 +87,12 @@ def start_all(roots: Roots, named: list[tuple[str, Container]], options: GlobalO
         try:
             status = start_one(container, roots, options, hold=hold)
         except RootlessError as error:
-            failed = report(error)
+            if lenient and isinstance(error, ContainerStateError):
+                status = 0
+            else:
+                failed = report(error)
+                continue
+        if status is None:
             continue
         if status:
             failed = status
@@ -88,8 +101,10 @@ def start_all(roots: Roots, named: list[tuple[str, Container]], options: GlobalO
     return failed
 
 
-def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hold: bool = False) -> int:
+def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hold: bool = False) -> int | None:
     """Start one container in the background; return 0, or the status of the supervisor that could not.
+
+    None says that it runs already.
 
     Blocks: until its program runs
     Raises: ContainerStateError
@@ -102,19 +117,18 @@ def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hol
         with connect(roots, container.id) as supervisor:
             supervisor.call("start", {})
         return 0
-    if hold and status != "created":
+    if hold and status not in ("created", "exited"):
         raise ContainerStateError(
             f"container {container.id} has already been created in runtime: container state improper"
-            if status != "exited" else f"container {container.id} has exited: container state improper"
-        )  # fmt: skip
+        )
     if status == "running":
-        return 0
+        return None
     if status in ("paused", "stopping"):
         raise ContainerStateError(
             f"unable to start container {container.id}: container {container.id} must be in Created or Stopped state "
             "to be started: container state improper"
         )
-    _start_required(container, roots, options)
+    start_required((container.data.get("options") or {}).get("requires") or (), roots, options)
     sys.stdout.flush()
     forked = fork_supervisor(attached=False)
     if isinstance(forked, Link):
@@ -126,9 +140,9 @@ def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hol
         forked.close()
 
 
-def _start_required(container: Container, roots: Roots, options: GlobalOptions) -> None:
+def start_required(names: Sequence[str], roots: Roots, options: GlobalOptions) -> None:
     """Start what --requires names and does not run."""
-    for name in (container.data.get("options") or {}).get("requires") or ():
+    for name in names:
         required = life.find(roots, str(name))
         if containers.status(roots, required) != "running":
             start_one(required, roots, options)
@@ -165,13 +179,12 @@ def _attached(container: Container, roots: Roots, options: GlobalOptions, parsed
     interactive = parsed.flag("interactive")
     tty = bool(container.data.get("tty"))
     keys = parsed.text("detach-keys", "ctrl-p,ctrl-q") if parsed.given("detach-keys") else "ctrl-p,ctrl-q"
-    if status in life.ALIVE:
+    if status in life.ALIVE or status == "initialized":
         from rootless.cli.commands.attach import attach
 
-        return attach(roots, container, keys=keys, stdin=interactive, sig_proxy=parsed.flag("sig-proxy", True))
-    if status == "initialized":
-        raise ContainerStateError("start it without --attach, then attach: container state improper")
-    _start_required(container, roots, options)
+        return attach(roots, container, keys=keys, stdin=interactive, sig_proxy=parsed.flag("sig-proxy", True),
+                      begin=status == "initialized")  # fmt: skip
+    start_required((container.data.get("options") or {}).get("requires") or (), roots, options)
     streams = (*(("stdin",) if interactive else ()), "stdout", "stderr")
     forked: Forked | Link = fork_supervisor(attached=True)
     if isinstance(forked, Link):
