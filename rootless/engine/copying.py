@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from rootless.engine.containers import find, settle
-from rootless.errors import KernelError, NotFound, RootlessError, UsageError
+from rootless.errors import ContainerStateError, KernelError, NotFound, RootlessError, UsageError
 from rootless.kernel import idmaps
 from rootless.kernel.enter import enter
 from rootless.kernel.fds import Fd, open_fd
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     Maps = tuple[IdMap | None, IdMap | None]
 
 NO_FILE = "no such file or directory"
+_TRIES, _TRY_SECONDS = 40, 0.05
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -146,7 +148,15 @@ def _view(
     first = found[0]
     if opened and first is not None and first.id == container.id:
         return opened[0]
-    return views.open_running(roots, container) or views.open_stopped(roots, container, driver, maps)
+    for attempt in range(_TRIES):
+        try:
+            running = views.open_running(roots, container)
+            return running if running is not None else views.open_stopped(roots, container, driver, maps)
+        except ContainerStateError:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(_TRY_SECONDS)  # somebody starts it, or it is ending
+    return None
 
 
 def _user(roots: Roots, container: Container | None, view: View, kept: tuple[int, int] | None) -> tuple[int, int]:

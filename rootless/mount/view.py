@@ -95,6 +95,9 @@ def open_running(roots: Roots, container: Container) -> View | None:
         undo.run()
         if error.errno in (errno.ENOENT, errno.ESRCH):
             return None  # it has just ended
+        if error.errno == errno.EACCES:
+            # It hides until its program runs; or it was started in a namespace of its own after we made ours.
+            raise ContainerStateError(f"container {container.name} has just been started", hint="try again") from error
         raise
     return View(fd, undo, *maps)
 

@@ -144,6 +144,17 @@ def remove_file(path: str) -> bool:
         raise cannot("remove", path, error) from error
 
 
+def remove_empty(path: str) -> bool:
+    """Remove the directory *path*; False if there is none, or somebody else has put something into it meanwhile."""
+    try:
+        os.rmdir(path)
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTEMPTY):
+            return False
+        raise cannot("remove", path, error) from error
+
+
 def temporary_name(path: str) -> str:
     """Return a name beside *path* that nobody else uses; names with a leading dot are no records."""
     directory, _, name = path.rpartition("/")

@@ -311,17 +311,19 @@ def read(roots: Roots, cid: str) -> Container | None:
 def find(roots: Roots, text: str) -> Container:
     """Return the container named *text*, or whose id begins with it.
 
-    Raises: NotFound; StoreError when several ids begin so
+    Raises: NotFound; StoreError when several ids begin so, or *text* is empty
     """
-    if "/" not in text and text not in ("", ".", ".."):
+    if not text:
+        raise StoreError("name or ID cannot be empty")
+    if "/" not in text and text not in (".", ".."):
         holder = atomic.read_file(f"{roots.data}/{NAMES}/{text}")
         if holder:
             found = read(roots, holder.decode("ascii", "replace"))
             if found is not None:
                 return found
-    ids = [cid for cid in ids_of(roots) if cid.startswith(text)] if text else []
+    ids = [cid for cid in ids_of(roots) if cid.startswith(text)]
     if len(ids) > 1:
-        raise StoreError(f"more than one result for container name or ID {text}")
+        raise StoreError(f"more than one result for container ID {text}: container already exists")
     found = read(roots, ids[0]) if ids else None
     if found is None:
         raise NotFound("container", text)
@@ -378,13 +380,13 @@ def make_run_dir(roots: Roots, cid: str) -> Fd:
     """Make the run directory with a held lock; return the lock. The holder keeps it open to its end.
 
     It appears under its name by rename when all is in it and the lock is held: nobody can take a container that
-    begins for an orphan. A directory `.ID.new` whose lock is free was left by a crash (supervise/orphans.py); should
-    somebody take ours for that before we have locked it, we begin again.
+    begins for an orphan. A directory `.ID.PID.new` whose lock is free was left by a crash (supervise/orphans.py);
+    should somebody take ours for that before we have locked it, we begin again.
     """
     parent = f"{roots.run}/{CONTAINERS}"
     if not os.path.isdir(parent):
         layout.make_directory(parent)
-    staged = f"{parent}/.{cid}.new"
+    staged = f"{parent}/.{cid}.{os.getpid()}.new"
     while True:
         layout.make_directory(staged)
         fd = -1
@@ -400,7 +402,7 @@ def make_run_dir(roots: Roots, cid: str) -> Fd:
         except OSError as error:
             for name in ("pid", "lock"):
                 atomic.remove_file(f"{staged}/{name}")
-            os.rmdir(staged)
+            atomic.remove_empty(staged)
             os.close(fd)
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -583,10 +585,7 @@ def discard_run_dir(roots: Roots, cid: str) -> None:
             else:
                 atomic.remove_file(path)
     atomic.remove_file(f"{directory}/lock")
-    try:
-        os.rmdir(directory)
-    except FileNotFoundError:
-        pass
+    atomic.remove_empty(directory)  # the next supervisor's may have taken the place of the empty one by now
 
 
 def now() -> str:

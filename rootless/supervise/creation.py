@@ -11,6 +11,7 @@ import sys
 from rootless.errors import RootlessError, StoreError, UsageError
 from rootless.plan import saved
 from rootless.plan.translate import outline, volume_targets
+from rootless.spec.record import replace
 from rootless.store import containers, images
 from rootless.supervise.names import random_name
 
@@ -35,7 +36,10 @@ def check_files(options: RunOptions) -> None:
         )
     for path in (options.cidfile, options.pidfile, options.supervisor_pidfile):
         if path and not os.access(os.path.dirname(path) or ".", os.W_OK):
-            raise UsageError(f"opening {'cidfile' if path == options.cidfile else 'pidfile'} {path}: cannot be written")
+            raise UsageError(
+                f"opening {'cidfile' if path == options.cidfile else 'pidfile'} {path}",
+                hint=f"{os.path.dirname(path) or '.'} must be a directory that you may write to",
+            )
 
 
 def find_image(
@@ -86,6 +90,8 @@ def planned_mounts(
 
 def settled(options: RunOptions, roots: Roots) -> tuple[RunOptions, tuple[str, ...]]:
     """Return *options* with what other containers and patterns of paths give, and warnings. Raises: RootlessError"""
+    if options.rootfs:
+        options = replace(options, image=os.path.realpath(options.image))  # it is started again from anywhere
     if not options.volumes_from and not any([request.kind == "glob" for request in options.volumes]):
         return options, ()
     from rootless.supervise import inherit

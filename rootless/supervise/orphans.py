@@ -45,7 +45,7 @@ def kill_orphans(roots: Roots) -> list[Orphan]:
         names = os.listdir(f"{roots.run}/{containers.CONTAINERS}")
     except FileNotFoundError:
         return []
-    for cid in names:  # those that never got their name (`.ID.new`) too
+    for cid in names:  # those that never got their name (`.ID.PID.new`) too
         directory = containers.run_dir(roots, cid)
         lock = _take(directory)
         if lock is None:
