@@ -60,6 +60,10 @@ def main(argv: list[str], options: GlobalOptions) -> int:
 def chosen(roots: Roots, parsed: Parsed, status: str) -> list[tuple[str, Container]]:
     """Return the containers that names, --cidfile, --all (those with *status*), --latest or --filter choose."""
     names = names_of(parsed)
+    if names and parsed.flag("all"):
+        raise UsageError("no arguments are needed with --all")
+    if names and parsed.flag("latest"):
+        raise UsageError("--latest and containers cannot be used together")
     if parsed.given("filter"):
         from rootless.engine.filters import filter_of
         from rootless.engine.listing import list_all

@@ -12,7 +12,6 @@ from rootless.cli.flags_limits import limits
 from rootless.cli.parser import Command, parse, without_effect
 from rootless.cli.table_run import LIMIT_FLAGS, RUN_FLAGS
 from rootless.engine import life
-from rootless.errors import UsageError
 from rootless.store.layout import find_roots
 
 TYPE_CHECKING = False
@@ -41,8 +40,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     from rootless.engine.updating import update
 
     parsed, options = parse(COMMAND, argv, options)
-    if not parsed.values:
-        raise UsageError("you must provide one or more flags when using this command.")
+    wanted = limits(parsed)
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     restart = None
@@ -51,7 +49,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
 
         restart = restart_policy(parsed.text("restart"))
     container = life.find(roots, parsed.args[0])
-    for text in (*without_effect(COMMAND, parsed), *update(roots, container, limits(parsed), restart)):
+    for text in (*without_effect(COMMAND, parsed), *update(roots, container, wanted, restart)):
         warn(text)
     sys.stdout.write(container.id + "\n")
     return 0
