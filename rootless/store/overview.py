@@ -153,7 +153,13 @@ def process_lives(data: dict[str, Any]) -> bool:
 
     state = data.get("state") or {}
     pid, started = int(state.get("pid") or 0), int(state.get("pid_start") or 0)
-    return bool(started) and data.get("boot") == containers.boot_id() and containers.start_time(pid) == started
+    if not started or data.get("boot") != containers.boot_id() or containers.start_time(pid) != started:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb", 0) as file:
+            return file.read(_READ_BYTES).rpartition(b")")[2].split()[0] != b"Z"  # its new parent is slow
+    except OSError:
+        return False
 
 
 def machine_id() -> str:
@@ -191,10 +197,14 @@ def health(roots: Roots, cid: str) -> dict[str, Any] | None:
 def find(roots: Roots, text: str) -> tuple[str, dict[str, Any]] | None:
     """Return (id, record) of the container named *text*, or whose id begins with it; None when there is none.
 
-    Raises: StoreError when several ids begin so; Corrupt
+    Raises: StoreError when several ids begin so, or *text* is empty; Corrupt
     """
+    if not text:
+        from rootless.errors import StoreError
+
+        raise StoreError("name or ID cannot be empty")
     base = f"{roots.data}/containers"
-    if text and "/" not in text and text[0] != ".":
+    if "/" not in text and text[0] != ".":
         try:
             with open(f"{roots.data}/names/{text}", "rb", 0) as file:
                 cid = file.read(80).decode("ascii", "replace")
@@ -203,8 +213,6 @@ def find(roots: Roots, text: str) -> tuple[str, dict[str, Any]] | None:
         data = read(f"{base}/{cid}/record.json") if cid else None
         if data is not None:
             return cid, data
-    if not text:
-        return None
     if len(text) == 64:
         ids = [text] if "/" not in text else []
     else:
@@ -215,7 +223,7 @@ def find(roots: Roots, text: str) -> tuple[str, dict[str, Any]] | None:
     if len(ids) > 1:
         from rootless.errors import StoreError
 
-        raise StoreError(f"more than one result for container name or ID {text}")
+        raise StoreError(f"more than one result for container ID {text}: container already exists")
     data = read(f"{base}/{ids[0]}/record.json") if ids else None
     return (ids[0], data) if data is not None else None
 

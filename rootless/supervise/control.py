@@ -64,6 +64,7 @@ class Service:
         self.clients: set[Client] = set()
         self.tasks: list[Callable[[Supervision], Awaitable[None]]] = []
         self.verbs: dict[str, Handler] = {}
+        self.checks = False
         self.tell: Callable[[str], None] = lambda status: None
 
 

@@ -49,7 +49,7 @@ async def _supervise(s: Supervision, service: Service, finish: Callable[[], None
             helpers.start_soon(_notifications, s)
             for name, pidfd, words in s.servers:
                 helpers.start_soon(_watch, s, name, pidfd, words)
-            if s.deadline is not None or "health" in service.verbs:
+            if s.deadline is not None or service.checks:
                 helpers.start_soon(_deadline, s)
             for task in service.tasks:
                 helpers.start_soon(task, s)

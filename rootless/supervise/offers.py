@@ -69,6 +69,12 @@ def service_for(life: Life, p: Prepared, launched: Launched) -> Service:
     rules = rules_of(life.health)
     if rules is not None:
         _offer_checks(service, life, rules, supervision, lambda args: process_for({"args": args}), spawn)
+    else:
+
+        async def none_defined(client: Client, message: dict[str, Any], fds: list[Fd]) -> None:
+            raise health.none_defined(basis.cid)
+
+        service.verbs["health"] = none_defined
     return service
 
 
@@ -146,6 +152,7 @@ def _offer_checks(
             raise ContainerStateError(f"container {life.basis.cid} is not running")
         client.send({"ok": health.answer(await found[0].once())})
 
+    service.checks = True
     service.tasks.append(check)
     service.verbs["health"] = once
 
