@@ -11,8 +11,7 @@ for us, naming the directory of the installed packages, is done here, so that tr
 Source: python(1) -I, -S; facts measured for decision 11; PEP 405 (pyvenv.cfg)
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here and in pack.py: it would be the one import of that module in a start.
 import gc
 import sys
 
@@ -44,7 +43,7 @@ def command(program: str, *args: str) -> list[str]:
     return [sys.executable, "-IS", START, *option, program, *args]
 
 
-def start() -> NoReturn:
+def start() -> "NoReturn":
     """Run the program that sys.argv names, and leave.
 
     Leaves by _exit after flushing: tearing the interpreter down takes 2 ms and has nothing left to do.
@@ -80,7 +79,7 @@ def _fill_stdio() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: int) -> "NoReturn":
     """End this process with *status* after flushing what was printed; a reader that has gone is no error."""
     import posix
 

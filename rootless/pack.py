@@ -10,8 +10,6 @@ Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then code
 Source:  PEP 451 (finders and loaders), PEP 552 (why a .pyc that is distributed need not be checked)
 """
 
-from __future__ import annotations
-
 import _imp
 import marshal
 import posix
@@ -51,11 +49,11 @@ def install(root: str) -> None:
 class Pack:
     """Finder and loader of what the index lists."""
 
-    def __init__(self, root: str, path: str, identity: Identity, index: Index, base: int) -> None:
+    def __init__(self, root: str, path: str, identity: "Identity", index: "Index", base: int) -> None:
         self.root, self.path, self.identity, self.index, self.base = root, path, identity, index, base
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> ModuleSpec | None:
         """Return the spec of module *name*; None, for the other finders, where it is not here or has changed.
 
@@ -84,11 +82,11 @@ class Pack:
             spec.submodule_search_locations = [place]
         return spec
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> "ModuleType | None":
         """Leave making the module to the import system."""
         return None
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         """Run the code of *module* in it."""
         spec = module.__spec__
         if spec is None:
@@ -101,7 +99,7 @@ class Pack:
         exec(code, module.__dict__)
 
 
-def _read(path: str, at: int, size: int) -> tuple[bytes, Identity]:
+def _read(path: str, at: int, size: int) -> "tuple[bytes, Identity]":
     """Return *size* bytes of the file at *path* and which file that is; no bytes where it cannot be read."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)

@@ -17,7 +17,9 @@ the headers of Python, nothing else: a binding to a library whose header is abse
 """
 
 from __future__ import annotations
+import __future__
 
+import ast
 import fcntl
 import importlib.util
 import marshal
@@ -102,6 +104,18 @@ def replace_file(source: Path, target: Path) -> None:
     fresh.replace(target)
 
 
+def compiled(path: Path) -> Any:
+    """Return the code of the module at *path*, the statement `from __future__ import annotations` as a flag.
+
+    The statement itself would import the module __future__, which nobody looks at.
+    """
+    tree = ast.parse(path.read_bytes(), str(path))
+    future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    tree.body = [node for node in tree.body if node not in future]
+    flags = __future__.annotations.compiler_flag if future else 0
+    return compile(tree, str(path), "exec", flags=flags, dont_inherit=True, optimize=0)
+
+
 def pack_body(root: Path, sources: list[Path], *, checked: bool) -> bytes:
     """Return what follows the magic of a pack of *sources* below *root*."""
     index: dict[str, tuple[bool, int, int, int, int]] = {}
@@ -110,7 +124,7 @@ def pack_body(root: Path, sources: list[Path], *, checked: bool) -> bytes:
         words = path.relative_to(root).with_suffix("").parts
         package = words[-1] == "__init__"
         about = path.stat()
-        blob = marshal.dumps(compile(path.read_bytes(), str(path), "exec", dont_inherit=True, optimize=0))
+        blob = marshal.dumps(compiled(path))
         times = (about.st_mtime_ns, about.st_size) if checked else (0, 0)
         index[".".join(words[:-1] if package else words)] = (package, len(code), len(blob), *times)
         code += blob

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import posix
 
@@ -10,10 +9,12 @@ from rootless.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Sequence
     from types import TracebackType
 
-_SCM_RIGHTS = _socket.SCM_RIGHTS
+# linux/socket.h, the same on every architecture: not every client needs `_socket`.
+_SOCK_SEQPACKET, _SOL_SOCKET, _SCM_RIGHTS = 5, 1, 1
 # linux/memfd.h, from 6.3; the module that would have them is not loaded for a client that needs no more than this.
 MFD_NOEXEC_SEAL, MFD_EXEC = 0x8, 0x10
 _CLOSE_RANGE_CLOEXEC = 4
@@ -89,8 +90,10 @@ def pipe() -> tuple[Fd, Fd]:
     return Fd(r), Fd(w)
 
 
-def socketpair(kind: int = _socket.SOCK_SEQPACKET) -> tuple[Fd, Fd]:
+def socketpair(kind: int = _SOCK_SEQPACKET) -> tuple[Fd, Fd]:
     """Return two connected unix sockets, both close-on-exec."""
+    import _socket
+
     a, b = _socket.socketpair(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
     return Fd(a.detach()), Fd(b.detach())
 
@@ -155,6 +158,8 @@ def read_file(path: str | bytes, *, limit_bytes: int = 1 << 26) -> bytes:
 
 
 def _borrowed(sock: Fd) -> _socket.socket:
+    import _socket
+
     return _socket.socket(fileno=sock.fileno())
 
 
@@ -168,7 +173,7 @@ def send_fds(sock: Fd, data: bytes, fds: Sequence[Fd] = ()) -> None:
         ancillary = []
         if fds:
             packed = b"".join(fd.fileno().to_bytes(4, "little") for fd in fds)
-            ancillary = [(_socket.SOL_SOCKET, _SCM_RIGHTS, packed)]
+            ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, packed)]
         s.sendmsg([data], ancillary, _MSG_NOSIGNAL)
     except OSError as error:
         raise KernelError("sendmsg", error.errno or 0) from None
@@ -181,16 +186,18 @@ def recv_fds(sock: Fd, size_bytes: int = 65536, max_fds: int = 16) -> tuple[byte
 
     Raises: KernelError(recvmsg)
     """
+    from _socket import CMSG_SPACE
+
     s = _borrowed(sock)
     try:
-        data, ancillary, flags, _ = s.recvmsg(size_bytes, _socket.CMSG_SPACE(4 * max_fds), _MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = s.recvmsg(size_bytes, CMSG_SPACE(4 * max_fds), _MSG_CMSG_CLOEXEC)
     except OSError as error:
         raise KernelError("recvmsg", error.errno or 0) from None
     finally:
         s.detach()
     fds: list[Fd] = []
     for level, kind, payload in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _SCM_RIGHTS:
+        if level == _SOL_SOCKET and kind == _SCM_RIGHTS:
             for at in range(0, len(payload) - len(payload) % 4, 4):
                 fds.append(Fd(int.from_bytes(payload[at : at + 4], "little")))
     if flags & _MSG_CTRUNC:

@@ -8,7 +8,7 @@ Source: runtime-spec config.md, config-linux.md, runtime.md#lifecycle; user_name
 
 from __future__ import annotations
 
-import struct
+import _struct as struct  # what `struct` itself wraps
 
 from rootless.errors import SpecError
 from rootless.plan.mempolicy import memory_policy_op

@@ -35,7 +35,7 @@ Shape:   plan   = header, op*                           all numbers little-endia
 
 from __future__ import annotations
 
-import struct
+import _struct as struct  # what `struct` itself wraps
 
 from rootless.spec.record import record
 

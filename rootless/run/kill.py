@@ -13,7 +13,6 @@ from rootless.kernel.process import pidfd_send_signal
 from rootless.run import state
 from rootless.run.cgroups.find import open_cgroup
 from rootless.run.state import ContainerState
-from rootless.spec import signals
 from rootless.spec import state as life
 
 TYPE_CHECKING = False
@@ -25,6 +24,8 @@ def parse_signal(text: str) -> int:
     """Return the number of a signal given by number or name. Raises: UsageError"""
     if text == "0":
         return 0  # asks whether something runs
+    from rootless.spec import signals
+
     number = signals.number(text)
     if number is None:
         raise UsageError(f"unknown signal {text!r}", code=1)

@@ -62,7 +62,8 @@ def start_container(root: str, now: ContainerState, notify_socket: str = "") -> 
     Raises: ContainerStateError, ExecNotFound, ExecNotExecutable, LaunchError
     """
     path = state.directory(root, now.id)
-    life.advance(state.observe(root, now), life.VERB_START)
+    if now.status != life.CREATED or state.open_process(now) is None:
+        life.advance(state.observe(root, now), life.VERB_START)
     plan = summary(root, now.id)
     spec = saved_spec(root, now.id) if plan.get("notifies", True) or "poststart" in plan.get("hooks", ()) else None
     try:

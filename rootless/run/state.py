@@ -15,7 +15,6 @@ Source: runtime-spec runtime.md#state; pidfd_open(2), proc(5) /proc/PID/stat fie
 
 from __future__ import annotations
 
-import _socket
 import errno
 import fcntl
 import posix
@@ -321,6 +320,8 @@ def connect_start(path: str) -> Fd:
     Blocks:  never for long: the container accepts, or the socket is closed
     Raises:  KernelError(connect) - ECONNREFUSED, ENOENT: it does not wait any more
     """
+    import _socket
+
     with open_fd(path, posix.O_PATH | posix.O_DIRECTORY) as here:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         try:

@@ -9,13 +9,12 @@ Source: runtime-spec config.md (1.2, 1.3)
 from __future__ import annotations
 
 from rootless.spec.record import record
+from rootless.spec.state import OCI_VERSION as OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.spec.linux import IdMapping, Linux
 
-OCI_VERSION = "1.2.1"
-"""The version of the runtime-spec that our own documents carry."""
 OCI_VERSION_MIN = "1.0.0"
 OCI_VERSION_MAX = "1.3.0"
 

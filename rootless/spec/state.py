@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from rootless.errors import ContainerStateError
 from rootless.spec.record import record
-from rootless.spec.runtime import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
+
+OCI_VERSION = "1.2.1"
+"""The version of the runtime-spec that we follow; here, because most verbs need no more of it than this."""
 
 CREATING: Final = "creating"
 CREATED: Final = "created"

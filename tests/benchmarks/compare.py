@@ -33,6 +33,8 @@ TARGETS = {
     "run --storage-driver fuse": (0.35, 0.25),
     "cold pull and run": (0.40, 0.25),
 }
+# the OCI runtime over Debian 12's runc
+TARGETS_RUNTIME = {"run of a bundle": (0.80, 0.60), "create, start, delete": (1.30, 1.10)}
 # the same against Debian 13's podman 5.4 with crun
 TARGETS_5 = {"run --network none": (0.40, 0.28), "run, private network": (0.45, 0.30)}
 
@@ -107,7 +109,7 @@ class Bench:
             (work / name).mkdir(mode=0o700, exist_ok=True)
         self.podman_version = self.words("podman", "--version")[-1:] if shutil.which("podman") else []
         self.modern = bool(self.podman_version) and self.podman_version[0] >= "5"
-        self.targets = TARGETS_5 if self.modern else TARGETS
+        self.targets = (TARGETS_5 if self.modern else TARGETS) | TARGETS_RUNTIME
 
     def words(self, *argv: str) -> list[str]:
         return subprocess.run(argv, capture_output=True, text=True, check=True, env=self.environ).stdout.split()
@@ -194,7 +196,7 @@ class Bench:
         return alternate(contenders, min(self.rounds, 5), self.environ)
 
     def runtime(self, _host: str) -> dict[tuple[str, str], list[float]]:
-        """A bundle of its own: run, with no engine around."""
+        """A bundle of its own, with no engine around: run, and the verbs that an engine calls, back to back."""
         bundle = self.work / "bundle"
         self.unpack_busybox(bundle / "rootfs")
         contenders = [self.bare()]
@@ -205,7 +207,25 @@ class Bench:
             place = self.bundle_for(bundle, name)
             words = [path, f"--root={self.work}/run/{name}", "run", f"--bundle={place}", f"bench-{name}"]
             contenders.append(Contender("run of a bundle", name, words))
+            begin = f'"$0" --root={self.work}/run/{name}'
+            script = f"{begin} create --bundle={place} step && {begin} start step && {begin} delete --force step"
+            contenders.append(Contender("create, start, delete", name, ["/bin/sh", "-c", script, path]))
+            if name == "rootless-oci":
+                print(f"peak RSS of {name} run: {self.peak_kib(place, path) / 1024:.1f} MiB (at most 15)")
         return alternate(contenders, self.rounds, self.environ)
+
+    def peak_kib(self, place: Path, program: str) -> int:
+        """Return the largest resident size of `run` up to the time when its container is there."""
+        spec = json.loads((place / "config.json").read_text())
+        spec["process"]["args"] = ["/bin/sh", "-c", "echo up; read -r _"]
+        (place / "waits.json").write_text(json.dumps(spec))
+        words = [program, f"--root={self.work}/run/peak", "run", f"--bundle={place}", "--config=waits.json", "peak"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environ) as process:
+            assert process.stdout is not None and process.stdin is not None
+            process.stdout.readline()
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            process.stdin.close()
+        return int(status.partition("VmHWM:")[2].split()[0])
 
     def unpack_busybox(self, root: Path) -> None:
         for member in images.busybox_members():
