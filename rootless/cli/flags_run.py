@@ -160,6 +160,7 @@ def run_options(
         subuid_name=parsed.text("subuidname"),
         subgid_name=parsed.text("subgidname"),
         domainname=parsed.text("domainname"),
+        mac_address=_mac_address(parsed),
         chroot_dirs=parsed.many("chrootdirs"),
         systemd=parsed.text("systemd", "true").lower(),
         warnings=tuple(warnings),
@@ -418,6 +419,18 @@ def _network(given: tuple[str, ...]) -> NetworkRequest:
     if mode in ("", "default", "slirp4netns"):
         mode = "private"
     return NetworkRequest(mode, tuple([option for option in rest.split(",") if option]))
+
+
+def _mac_address(parsed: Parsed) -> str:
+    text = parsed.text("mac-address")
+    if not text:
+        return ""
+    address = values.mac_address(text)
+    if _network(parsed.many("network")).mode != "private":
+        raise UsageError(
+            "invalid config provided: networks and static ip/mac address can only be used with Bridge mode networking"
+        )
+    return address
 
 
 def _no_hosts(parsed: Parsed) -> bool:

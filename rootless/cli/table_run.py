@@ -85,7 +85,7 @@ RUN_FLAGS: tuple[Row, ...] = (
     ("log-driver", "", "string", "", '"k8s-file"',
      "Where the output is logged (k8s-file|json-file|journald|passthrough|none)", ""),
     ("log-opt", "", "strings", "", "", "Option of the log (path=|max-size=|tag=)", ""),
-    ("mac-address", "", "string", "", "", "", "the private network chooses its own hardware address"),
+    ("mac-address", "", "string", "", "", "Hardware address in the private network", ""),
     ("memory", "m", "string", "SIZE", "", "Limit of memory (b, k, m, g)", ""),
     ("memory-reservation", "", "string", "SIZE", "", "Memory that is spared when memory gets short (b, k, m, g)", ""),
     ("memory-swap", "", "string", "", "", "Limit of memory and swap together, -1 for no limit of swap", ""),

@@ -270,6 +270,7 @@ class RunOptions:
     subuid_name: str = ""
     subgid_name: str = ""
     domainname: str = ""
+    mac_address: str = ""
     chroot_dirs: tuple[str, ...] = ()
     systemd: str = "true"
     # what containers.conf puts in the place of our defaults; None: ours

@@ -194,12 +194,26 @@ def expose(text: str) -> PortRange:
     return PortRange("", 0, first, last - first + 1, protocol.lower() or "tcp")
 
 
+def mac_address(text: str) -> str:
+    """Read a hardware address of six bytes.
+
+    Raises: UsageError with the words of Go's net.ParseMAC
+    """
+    words = text.replace("-", ":").split(":")
+    if len(words) != 6 or any(len(word) != 2 or any(c not in _HEX for c in word) for word in words):
+        raise UsageError(f"address {text}: invalid MAC address")
+    if int(words[0], 16) & 1:
+        raise UsageError(f"address {text}: a group's address cannot be a container's")
+    return ":".join(words).lower()
+
+
 def add_host(text: str) -> tuple[str, str]:
-    """Read `NAME:IP` or `NAME:host-gateway`.
+    """Read `NAME:IP` or `NAME:host-gateway`; docker writes `NAME=IP` too.
 
     Raises: UsageError
     """
-    name, colon, address = text.partition(":")
+    mark = "=" if 0 < text.find("=") < text.find(":") or ":" not in text else ":"
+    name, colon, address = text.partition(mark)
     if not name or not colon:
         raise UsageError(f'bad format for add-host: "{text}"')
     if address.startswith("[") and address.endswith("]"):

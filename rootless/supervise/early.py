@@ -11,6 +11,7 @@ from netns.driver import choose
 from rootless.errors import UsageError
 from rootless.kernel.enter import Entering
 from rootless.plan.userns import UsernsMode, parse_maps, parse_mode
+from rootless.spec.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,4 +81,7 @@ def network(options: RunOptions, publish: tuple[PortRange, ...]) -> tuple[NetCon
     if mode.startswith(("container:", "ns:")):
         # the namespace of another has its network already; ports are that one's to publish
         mode = "none"
-    return make_config(mode, options.network.options, forwards)
+    config, warnings = make_config(mode, options.network.options, forwards)
+    if options.mac_address:
+        config = replace(config, mac=options.mac_address)
+    return config, warnings

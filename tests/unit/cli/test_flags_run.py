@@ -128,6 +128,7 @@ CHANGES = {
     "memory-reservation": "32m", "memory-swap": "-1", "no-healthcheck": "true", "pids-limit": "5", "requires": "x",
     "restart": "always", "rmi": "true", "sdnotify": "ignore", "secret": "x", "subgidname": "x", "subuidname": "x",
     "systemd": "always", "uidmap": "0:1:5", "volumes-from": "x", "domainname": "x", "gpus": "all",
+    "mac-address": "02:00:00:00:00:01",
 }  # fmt: skip
 # flags whose only working values are what happens anyway, or that are about something which never happens
 WITHOUT_EFFECT = {"disable-content-trust": "true", "seccomp-policy": "default", "volume-driver": "local"}
@@ -248,6 +249,12 @@ def test_flags_that_say_what_happens_anyway(flag: str) -> None:
             "secrets",
             (SecretRequest("s"), SecretRequest("t", "env", "t"), SecretRequest("u", "mount", "/x", 5, 0, 0o400)),
         ),
+        (
+            ["--add-host", "a=1.2.3.4", "--add-host", "b=::1", "--add-host", "c:::1", "x"],
+            "add_hosts",
+            (("a", "1.2.3.4"), ("b", "::1"), ("c", "::1")),
+        ),
+        (["--mac-address", "02-00-00-00-00-0A", "x"], "mac_address", "02:00:00:00:00:0a"),
         (["--gpus", "all", "x"], "devices", (DeviceRequest("nvidia.com/gpu=all", ""),)),
         (
             ["--gpus", "2", "x"],
@@ -381,6 +388,16 @@ def test_security_options() -> None:
             ["-a", "foo"],
             'invalid stream "foo" for --attach - must be one of stdin, stdout, or stderr: invalid argument',
         ),
+        (["--mac-address", "x"], "address x: invalid MAC address"),
+        (
+            ["--mac-address", "03:00:00:00:00:01"],
+            "address 03:00:00:00:00:01: a group's address cannot be a container's",
+        ),
+        (
+            ["--mac-address", "02:00:00:00:00:01", "--network", "none"],
+            "invalid config provided: networks and static ip/mac address can only be used with Bridge mode networking",
+        ),
+        (["--add-host", "=1.2.3.4"], 'bad format for add-host: "=1.2.3.4"'),
         (["--replace"], "cannot replace container without --name being set"),
         (["--seccomp-policy", "foo"], 'invalid seccomp policy "foo": valid policies are ["default" "image"]'),
         (["--gpus", "foo"], "invalid argument \"foo\" for \"--gpus\" flag: unexpected key 'foo' in 'foo'"),
