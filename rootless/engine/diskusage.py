@@ -52,9 +52,13 @@ class VolumeUse:
 
 @record
 class Usage:
-    """All of it; *shifted* are copies of layers for other maps of ids, (link, bytes)."""
+    """All of it; *shifted* are copies of layers for other maps of ids, (link, bytes).
+
+    Shape: *images_bytes* is what all images take together: a layer of several is on the disk once
+    """
 
     images: tuple[ImageUse, ...]
+    images_bytes: int
     containers: tuple[ContainerUse, ...]
     volumes: tuple[VolumeUse, ...]
     shifted: tuple[tuple[str, int], ...]
@@ -80,6 +84,7 @@ def measure(roots: Roots) -> Usage:
     used = volumes.users(roots)
     return Usage(
         images=_images(roots, [one.data for one in every]),
+        images_bytes=sum([layer.size_bytes for layer in _image_layers(roots)]),
         containers=tuple([ContainerUse(one, container_size(roots, one.id), _volumes_of(one.data)) for one in every]),
         volumes=tuple([VolumeUse(name, volume_size(roots, name), len(used.get(name, ())))
                        for name in volumes.list_volumes(roots)]),
@@ -112,6 +117,12 @@ def _volumes_of(data: dict[str, Any]) -> int:
     return len([mount for mount in data.get("mounted") or () if mount.get("Type") == "volume"])
 
 
+def _image_layers(roots: Roots) -> list[layers.LayerRecord]:
+    """Return the layers that images have, each once."""
+    held = {link for image in images.list_images(roots) for link in image.links}
+    return [layer for layer in layers.list_layers(roots) if layer.link in held]
+
+
 def _images(roots: Roots, records: list[dict[str, Any]]) -> tuple[ImageUse, ...]:
     sizes = {layer.link: layer.size_bytes for layer in layers.list_layers(roots)}
     every = images.list_images(roots)
@@ -131,10 +142,8 @@ def _images(roots: Roots, records: list[dict[str, Any]]) -> tuple[ImageUse, ...]
 
 def summary(usage: Usage) -> tuple[Summary, ...]:
     """Return the lines of the table; copies for other maps only where there are any."""
-    # A layer that several images have is on the disk once.
-    sizes = sum([use.unique_bytes for use in usage.images]) + _shared(usage)
     lines = [
-        Summary("Images", len(usage.images), len([u for u in usage.images if u.containers]), sizes,
+        Summary("Images", len(usage.images), len([u for u in usage.images if u.containers]), usage.images_bytes,
                 sum([u.unique_bytes for u in usage.images if not u.containers])),
         Summary("Containers", len(usage.containers), len([u for u in usage.containers if _runs(u)]),
                 sum([u.size_bytes for u in usage.containers]),
@@ -147,11 +156,6 @@ def summary(usage: Usage) -> tuple[Summary, ...]:
         lines.append(Summary("Mapped Layers", len(usage.shifted), len(usage.shifted),
                              sum([size for _, size in usage.shifted]), 0))  # fmt: skip
     return tuple(lines)
-
-
-def _shared(usage: Usage) -> int:
-    """Return the bytes of the layers that several images have, each counted once: the greatest share is all of it."""
-    return max([use.shared_bytes for use in usage.images], default=0)
 
 
 def _runs(use: ContainerUse) -> bool:

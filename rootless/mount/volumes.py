@@ -19,6 +19,7 @@ from rootless.errors import KernelError, NotFound, RootlessError, StoreError, Us
 from rootless.kernel.fds import Fd, open_fd
 from rootless.kernel.paths import open_in_root
 from rootless.plan.containermounts import VolumeUse
+from rootless.spec.record import replace
 from rootless.store import copytree, merged, trees
 from rootless.store import volumes as store
 
@@ -184,10 +185,12 @@ def _fill(roots: Roots, volume: VolumeUse, root: Fd, owner: tuple[int, int]) -> 
                 # Somebody put files there already: they are what is wanted.
                 store.write_volume(roots, volume.name, {**record, "fresh": False})
                 return
+            options = record.get("options") or {}
+            if "nocopy" in str(options.get("o") or "").split(","):
+                volume = replace(volume, copy_up=False)
             record["filling"] = True
             store.write_volume(roots, volume.name, record)
             _copy_up(content, volume, root, owner)
-            options = record.get("options") or {}
             if "UID" in options or "GID" in options:
                 posix.fchown(content.fileno(), int(options.get("UID", -1)), int(options.get("GID", -1)))
             del record["filling"]

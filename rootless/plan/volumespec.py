@@ -19,7 +19,7 @@ _EXCLUSIVE = (
     (("U",), "'U'"),
     (("rprivate", "private", "rslave", "slave", "rshared", "shared", "runbindable", "unbindable"),
      "'[r]shared', '[r]private', '[r]slave' or '[r]unbindable'"),
-    (("bind", "rbind"), "'rbind' or 'bind'"),
+    (("bind", "rbind"), "'[r]bind'"),
     (("exec", "noexec"), "'noexec' or 'exec'"),
     (("dev", "nodev"), "'nodev' or 'dev'"),
     (("suid", "nosuid"), "'nosuid' or 'suid'"),
@@ -63,7 +63,7 @@ def volume(text: str, cwd: str, home: str) -> VolumeRequest:
         raise UsageError(f"{text}: incorrect volume format, should be [host-dir:]ctr-dir[:option]")
     source = parts[0] if len(parts) > 1 else ""
     target = parts[1] if len(parts) > 1 else parts[0]
-    options = tuple(parts[2].split(",")) if len(parts) == 3 and parts[2] else ()
+    options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
     if len(parts) > 1 and not source:
         raise UsageError("host directory cannot be empty")
     target = _target(target)
@@ -202,9 +202,11 @@ class _Mount:
         """
         key, equals, value = field.partition("=")
         if key in ("src", "source"):
-            if self.kind in ("tmpfs", "devpts", "ramfs"):
+            if self.kind == "devpts":
+                raise UsageError(f"{key}: invalid mount option")
+            if self.kind in ("tmpfs", "ramfs"):
                 raise UsageError(f"source is not supported with {self.kind} mounts")
-            if not value:
+            if not value and self.kind != "volume":
                 raise UsageError("host directory cannot be empty: must provide an argument for option")
             self.source = value
         elif key in ("dst", "destination", "target"):
@@ -262,7 +264,7 @@ class _Mount:
             return False
         if key in flags and not equals:
             self.options.append(key)
-        elif key in ("bind-propagation",) and value:
+        elif key == "bind-propagation" and value and self.kind != "volume":
             if value not in _PROPAGATIONS:
                 raise UsageError(f'invalid option type "{value}"')
             self.options.append(value)
@@ -276,11 +278,15 @@ class _Mount:
                 raise UsageError("relabel mount option must be 'private' or 'shared': invalid mount option")
         elif key == "idmap":
             self.options.append(f"idmap={value}" if value else "idmap")
-        elif key == "volume-opt" and self.kind == "volume" and value:
+        elif key == "volume-opt" and self.kind == "volume":
+            if not value:
+                raise UsageError("cannot parse driver opts: invalid mount option")
             name, _, text = value.partition("=")
             self.driver_options.append((name, text))
         elif key == "volume-label":
-            raise UsageError("--mount option volume-label is not supported: give labels with `rootless volume create`")
+            raise UsageError(
+                "the --volume-label option is not presently implemented", hint="rootless volume create --label"
+            )
         else:
             return key == "consistency"
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import NotFound, RootlessError, UsageError
+from rootless.errors import NotFound, RootlessError, StoreError, UsageError
 from rootless.plan import saved
 from rootless.spec.record import replace
 from rootless.store import containers, images
@@ -74,6 +74,8 @@ def _of(text: str, roots: Roots) -> tuple[list[VolumeRequest], list[str]]:
             f'looking up container "{name}" for volumes-from: no container with name or ID "{name}" found: '
             "no such container"
         ) from None
+    except StoreError as error:
+        raise RootlessError(f'looking up container "{name}" for volumes-from: {error.message}') from None
     data = container.data
     asked = saved.decode(dict(data.get("options") or {}))
     anonymous = dict(data.get("anonymous") or {})
