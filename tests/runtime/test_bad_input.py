@@ -113,8 +113,9 @@ def test_a_configuration_that_was_tampered_with(oci: Runtime, change: list[tuple
 def test_what_is_no_configuration(oci: Runtime, text: str) -> None:
     oci.write(text)
     done = oci("run", "c1")
-    assert done.status == 1
+    assert done.status != 0
     if oci.ours:
+        assert done.status == 1
         check(oci, done)
 
 
