@@ -60,7 +60,7 @@ class TreeCopier:
         uid, gid = self._shift(info.st_uid, info.st_gid)
         os.chown(target, uid, gid, dir_fd=dst.fileno(), follow_symlinks=False)
         if not stat.S_ISLNK(mode):
-            os.chmod(target, stat.S_IMODE(mode), dir_fd=dst.fileno())
+            _set_mode(dst, target, stat.S_IMODE(mode))
         self._attributes(_path(src, name), _path(dst, target), follow=False)
         os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=dst.fileno(), follow_symlinks=False)
 
@@ -169,6 +169,13 @@ def _fill(
         with open_beneath(root, b"/".join(first[:-1]) or b".", os.O_PATH | os.O_DIRECTORY) as other:
             os.link(first[-1], name, src_dir_fd=other.fileno(), dst_dir_fd=copy.fileno(), follow_symlinks=False)
     return directories
+
+
+def _set_mode(directory: Fd, name: bytes, mode: int) -> None:
+    """Set the mode of a node; a link that a running container has put in its place is left alone (chmod(2) follows)."""
+    with open_fd(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory) as node:
+        if not stat.S_ISLNK(os.fstat(node.fileno()).st_mode):
+            os.chmod(node.proc_path(), mode)
 
 
 def _read_through(source: Fd, copy: Fd) -> None:

@@ -18,6 +18,10 @@ def test_named_volumes(cli: Cli, sample_ref: str) -> None:
     """A volume is filled from the image once, kept while a container has it, and removed with it by force."""
     cli.ok("pull", "-q", sample_ref)
     assert cli.ok("volume", "create", "--label=a=b", "v1") == "v1\n"
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    racing = [cli.start("volume", "create", "race", **quiet) for _ in range(8)]
+    assert sorted([one.wait() for one in racing]) == [0, *[125] * 7]
+    cli.ok("volume", "rm", "race")
     again = cli("volume", "create", "v1")
     assert (again.status, again.err) == (125, "Error: volume with name v1 already exists: volume already exists\n")
     made = cli.ok(

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from rootless.engine import copying, volumes
-from rootless.errors import NotFound, StoreError, UsageError
+from rootless.errors import InUse, NotFound, StoreError, UsageError
 from rootless.store import containers, layout
+from rootless.store import volumes as store
 from rootless.store.layout import Roots
 
 
@@ -86,6 +87,21 @@ def test_wrong_filters(roots: Roots, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         volumes.filter_of([text], roots)
     assert caught.value.message == message
+
+
+def test_a_volume_that_is_held_stays(roots: Roots) -> None:
+    """A container that is just being made has no record yet, but holds its volumes."""
+    create(roots, "v")
+    lock = store.hold(roots, "v")
+    assert lock is not None
+    with lock, pytest.raises(InUse) as caught:
+        volumes.remove(roots, "v")
+    assert caught.value.code == 2
+    volumes.remove(roots, "v")
+    with pytest.raises(NotFound):
+        volumes.remove(roots, "v")
+    with pytest.raises(NotFound):
+        store.hold(roots, "v")
 
 
 @pytest.mark.parametrize(
