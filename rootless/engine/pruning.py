@@ -17,7 +17,7 @@ from rootless.kernel.enter import enter
 from rootless.plan.userns import parse_mode
 from rootless.spec import moment
 from rootless.spec.record import record
-from rootless.store import containers, images, layout, trees, volumes
+from rootless.store import atomic, containers, images, layout, trees, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _labels(image: ImageRecord) -> dict[str, str]:
 
 
 def reset(roots: Roots, environ: Mapping[str, str]) -> None:
-    """Kill all containers and delete both roots.
+    """Kill all containers and delete both roots; a run root in which containers of another store live stays.
 
     Blocks: until the containers are gone, and for the disk
     Raises: StoreError - somebody else works in the store; nothing but containers is gone then
@@ -149,4 +149,6 @@ def reset(roots: Roots, environ: Mapping[str, str]) -> None:
                 if name != layout.LOCK:
                     trees.remove_tree(f"{roots.data}/{name}")
         trees.remove_tree(roots.data)
-    trees.remove_tree(roots.run)
+    others = atomic.names_in(f"{roots.run}/{containers.CONTAINERS}")
+    if not [cid for cid in others if containers.is_alive(roots, cid)]:
+        trees.remove_tree(roots.run)
