@@ -10,9 +10,7 @@ import os
 from rootless.engine.filters import filter_of
 from rootless.engine.life import find, stop
 from rootless.engine.listing import ALIVE, Listed, list_all
-from rootless.errors import ContainerStateError
-from rootless.kernel.enter import enter
-from rootless.plan.userns import parse_mode
+from rootless.errors import ContainerStateError, StoreError
 from rootless.store import containers, events, layout
 from rootless.store.containers import Container
 from rootless.store.layout import Roots
@@ -31,26 +29,47 @@ def state_of(roots: Roots, container: Container) -> str:
     return "starting" if status == "created" and containers.is_alive(roots, container.id) else status
 
 
-def remove(roots: Roots, container: Container, *, volumes: bool) -> None:
-    """Delete a container that does not run, with *volumes* its anonymous ones too. Call it inside our user namespace.
+def remove(roots: Roots, container: Container, *, volumes: bool, environ: Mapping[str, str] | None = None) -> bool:
+    """Delete a container that does not run, with *volumes* its anonymous ones too; say whether we are inside now.
+
+    Its files may have owners of our user namespace. Where *environ* is given we are outside, and most often that will
+    do: a namespace takes longer to make than a few files of the caller's own to delete.
 
     Raises: StoreError
     """
     held = layout.lock_shared(roots)
+    inside = environ is None
     try:
+        if environ is not None and (volumes or container.auto_remove):
+            inside = _enter(roots, environ)
         # The supervisor of one that was started with --rm may have been faster: nothing here needs it to be there.
         if volumes or container.auto_remove:
             from rootless.mount.volumes import remove_all
             from rootless.store.volumes import anonymous_of
 
             remove_all(roots, anonymous_of(roots, container.id))
-        containers.discard(roots, container.id)
+        try:
+            containers.discard(roots, container.id)
+        except StoreError:
+            if inside or environ is None:
+                raise
+            inside = _enter(roots, environ)
+            containers.sweep(roots, containers.leftovers(roots))
         if os.path.isdir(containers.run_dir(roots, container.id)):
             containers.discard_run_dir(roots, container.id)
         events.emit(roots, "container", "remove", id=container.id, name=container.name,
                     image=str(container.data.get("image") or ""), attributes=container.data.get("labels"))  # fmt: skip
     finally:
         held.close()
+    return inside
+
+
+def _enter(roots: Roots, environ: Mapping[str, str]) -> bool:
+    from rootless.kernel.enter import enter
+    from rootless.plan.userns import parse_mode
+
+    enter(roots.run, parse_mode(""), environ)
+    return True
 
 
 def check_removable(roots: Roots, container: Container) -> None:
@@ -83,7 +102,7 @@ def settle(roots: Roots, environ: Mapping[str, str], *, lost: Sequence[str] = ()
     orphans = kill_orphans(roots)
     if not orphans and not lost and not _leftovers(roots):
         return False
-    enter(roots.run, parse_mode(""), environ)
+    _enter(roots, environ)
     clean_orphans(roots, orphans)
     put_away_lost(roots, lost)
     return True

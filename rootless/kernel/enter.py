@@ -15,7 +15,7 @@ import struct
 
 from rootless.errors import KernelError, NotSupported, RootlessError
 from rootless.kernel import idmaps
-from rootless.kernel.fds import Fd, memfd, open_fd, read_file, recv_fds, socketpair
+from rootless.kernel.fds import Fd, is_locked, memfd, open_fd, read_file, recv_fds, socketpair
 from rootless.kernel.mounts import MS_REC, MS_SLAVE, mount
 from rootless.kernel.namespaces import CLONE_NEWNS, CLONE_NEWUSER, assert_single_threaded, setns, unshare
 from rootless.kernel.process import set_dumpable, spawn, wait_pid
@@ -161,16 +161,6 @@ def _is_ours(namespace: Fd, pid: int, plan: IdMapPlan) -> bool:
     except (OSError, ValueError):
         return False
     return uids.same_ids(plan.outer_uids) and gids.same_ids(plan.outer_gids)
-
-
-def is_locked(path: str) -> bool:
-    """Say whether somebody holds the flock on *path* (a supervisor that lives). Raises: KernelError(open)"""
-    with open_fd(path, posix.O_RDONLY) as fd:
-        try:
-            fcntl.flock(fd.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
 
 
 class _Making:

@@ -84,6 +84,16 @@ def open_fd(path: str | bytes, flags: int, mode: int = 0, *, dir_fd: Fd | None =
         raise KernelError("open", error.errno or 0, name) from None
 
 
+def is_locked(path: str) -> bool:
+    """Say whether somebody holds the flock on *path* (a supervisor that lives). Raises: KernelError(open)"""
+    with open_fd(path, posix.O_RDONLY) as fd:
+        try:
+            fcntl.flock(fd.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def pipe() -> tuple[Fd, Fd]:
     """Return the read end and the write end of a new pipe, both close-on-exec."""
     r, w = posix.pipe2(posix.O_CLOEXEC)

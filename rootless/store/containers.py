@@ -28,8 +28,7 @@ import os
 import time
 
 from rootless.errors import ContainerStateError, NotFound, StoreError
-from rootless.kernel.enter import is_locked
-from rootless.kernel.fds import Fd
+from rootless.kernel.fds import Fd, is_locked
 from rootless.spec.record import record
 from rootless.store import atomic, layout
 
