@@ -97,6 +97,10 @@ plain
 --network none --unsetenv-all -e ONLY=1 plain
 --network none --env-merge PATH=/new:${PATH}:$FOO --env-merge X=$$-$NONE. plain
 --annotation a=b --label c=d --init --rm plain
+--network none --memory 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 --pids-limit 9 --cpuset-cpus 0-1 plain
+--network none --memory 64m --memory-swap -1 --cgroup-conf memory.high=50000000 --blkio-weight 500 plain
+--network none --domainname a.b --chrootdirs /mnt --init --init-path /sbin/tini plain
+--network none --systemd always plain
 empty /bin/sh
 """.strip().splitlines()
 
