@@ -74,6 +74,14 @@ def pack_link(index: int, *, up: bool = False, mtu: int = 0, mac: bytes = b"") -
     return Request(RTM_NEWLINK, _ACK, _IFINFO.pack(0, 0, index, flag, flag) + attributes, f"device {index}")
 
 
+def pack_move(index: int, netns_fd: int, name: str) -> Request:
+    """Move the device *index* into another network namespace, where it is called *name*."""
+    attributes = attribute(_IFLA_NET_NS_FD, struct.pack("=i", netns_fd)) + attribute(
+        _IFLA_IFNAME, name.encode() + b"\0"
+    )
+    return Request(RTM_NEWLINK, _ACK, _IFINFO.pack(0, 0, index, 0, 0) + attributes, f"device {index}")
+
+
 def pack_address(index: int, address: bytes, bits: int, *, broadcast: bytes = b"") -> Request:
     """Give the device *index* an address; an IPv6 one is used at once, without duplicate detection."""
     family = AF_INET if len(address) == 4 else AF_INET6

@@ -99,7 +99,7 @@ def features() -> dict[str, object]:
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": False}},
-            "netDevices": {"enabled": False},
+            "netDevices": {"enabled": True},
         },
         "annotations": annotations,
         "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],

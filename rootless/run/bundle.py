@@ -184,13 +184,22 @@ def _check_linux(spec: Spec, linux: Linux) -> None:
             raise SpecError(f"unknown clock {clock!r}", pointer=f"/linux/timeOffsets/{clock}")
     if linux.rootfs_propagation and linux.rootfs_propagation not in mountopts.PROPAGATION:
         raise SpecError(f"unknown propagation {linux.rootfs_propagation!r}", pointer="/linux/rootfsPropagation")
-    if linux.net_devices:
+    if linux.net_devices and posix.geteuid() != 0:
         # Moving an interface needs CAP_NET_ADMIN where it is (rtnetlink(7) EPERM).
         raise SpecError("interfaces of the host belong to the machine's root", pointer="/linux/netDevices")
+    for name, device in linux.net_devices:
+        pointer = f"/linux/netDevices/{name.replace('~', '~0').replace('/', '~1')}"
+        for one, where in ((name, pointer), (device.name, f"{pointer}/name")):
+            if one and (len(one.encode("utf-8", "surrogateescape")) > 15 or one in (".", "..") or _strange(one)):
+                raise SpecError(f"{one!r} is not the name of an interface", pointer=where)
     if linux.intel_rdt is not None:
         raise SpecError("resctrl belongs to the machine's root: not available rootless", pointer="/linux/intelRdt")
     for key, value in linux.sysctl:
         _check_sysctl(spec, key, value, kinds)
+
+
+def _strange(name: str) -> bool:
+    return any([c in "/:" or c.isspace() for c in name])
 
 
 def _check_mappings(mappings: tuple[IdMapping, ...], pointer: str) -> None:

@@ -164,7 +164,11 @@ def create_container(request: CreateRequest) -> Container:
                 # Hooks may ask for the state; without any, nobody sees a container before it is created.
                 state.save(request.root, made[0])
 
-        def run_hooks(_pid: int) -> None:
+        def run_hooks(pid: int) -> None:
+            if linux.net_devices:
+                from rootless.run.netdevices import move_devices
+
+                move_devices(linux.net_devices, pid)
             if spec.hooks is not None:
                 from rootless.run import hooks
 
@@ -300,7 +304,8 @@ def _context(
         setgroups=setgroups,
         groups_kept=not setgroups and not wants_groups,
         tty_gid=identity.has_gid(maps, 5),
-        hooks_outside=bool(of and (of.prestart or of.create_runtime or inside or starting)),
+        hooks_outside=bool(spec.linux and spec.linux.net_devices)
+        or bool(of and (of.prestart or of.create_runtime or inside or starting)),
         hooks_inside=inside,
         hooks_start=starting,
         memory_policy=spec.linux.memory_policy if spec.linux else None,

@@ -34,8 +34,8 @@ class Maps:
 
     @property
     def setgroups(self) -> bool:
-        """Whether the namespace may call setgroups(2)."""
-        return self.how != SINGLE
+        """Whether the namespace may call setgroups(2): one inside ours inherits what ours may (user_namespaces(7))."""
+        return self.how == TOOLS or (self.how == DIRECT and may_setgroups())
 
 
 def with_identity(spec: Spec) -> tuple[Spec, Maps | None, tuple[str, ...]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +189,22 @@ def test_sysctl_of_a_namespace(oci: Runtime) -> None:
     config = configuration("cat", "/proc/sys/kernel/shm_rmid_forced")
     config["linux"]["sysctl"] = {"kernel.shm_rmid_forced": "1"}
     assert oci.run(config).out == "1\n"
+
+
+def test_an_interface_is_moved_in(oci: Runtime) -> None:
+    """As root of a user namespace with a network of its own, which is how an engine calls the runtime."""
+    ip = shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if not oci.ours or ip is None:
+        pytest.skip("from runc 1.4 on; needs iproute2")
+    config = configuration("cat", "/proc/net/dev", "+", "cat", "/proc/net/fib_trie")
+    config["linux"]["namespaces"].append({"type": "network"})
+    config["linux"]["uidMappings"][0]["hostID"] = config["linux"]["gidMappings"][0]["hostID"] = 0
+    config["linux"]["netDevices"] = {"outer0": {"name": "inner7"}}
+    oci.write(config)
+    script = f'{ip} link add outer0 type veth peer name other; {ip} address add 192.0.2.7/24 dev outer0; exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", script, "sh", *oci.argv("run", "c1")]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=oci.bundle, timeout=60, stdin=subprocess.DEVNULL)
+    if "Operation not supported" in done.stderr or "Unknown device type" in done.stderr:
+        pytest.skip("this kernel has no veth")
+    assert done.returncode == 0 and "inner7:" in done.stdout and "192.0.2.7" in done.stdout, done
+    assert oci.run(config, name="c2").err.startswith("/linux/netDevices: ")
