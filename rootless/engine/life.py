@@ -47,7 +47,7 @@ def latest(roots: Roots) -> Container:
     """Return the container that was made last. Raises: NotFound"""
     every = containers.list_containers(roots)
     if not every:
-        raise RootlessError("no containers to act on: no such container")
+        raise RootlessError("no such container")
     return every[-1]
 
 
@@ -59,17 +59,12 @@ def chosen(
 
     Raises: UsageError for none or contradicting choices; NotFound
     """
-    if names and (latest_one or every):
-        raise UsageError("--all, --latest and containers cannot be used together")
-    if latest_one and every:
-        raise UsageError("--all and --latest cannot be used together")
+    check_choice(names, latest_one=latest_one, every=every)
     if latest_one:
         one = latest(roots)
         return [(one.id, one)]
     if every:
         return [(c.id, c) for c in containers.list_containers(roots) if only is None or only(c)]
-    if not names:
-        raise UsageError("you must provide at least one name or id")
     found: list[tuple[str, Container]] = []
     for name in names:
         try:
@@ -78,6 +73,26 @@ def chosen(
             if not ignore:
                 raise
     return found
+
+
+def check_choice(
+    names: Sequence[str], *, latest_one: bool, every: bool, filtered: bool = False, by_file: bool = False
+) -> None:
+    """Raises: UsageError, in podman's words - nothing is chosen, or choices contradict each other"""
+    if filtered:
+        if names:
+            raise UsageError("--filter takes no arguments")
+        return
+    if by_file and (every or latest_one):
+        raise UsageError("--all, --latest, and --cidfile cannot be used together")
+    if latest_one and every:
+        raise UsageError("--all and --latest cannot be used together")
+    if names and every:
+        raise UsageError("no arguments are needed with --all")
+    if names and latest_one:
+        raise UsageError("--latest and containers cannot be used together")
+    if not (names or latest_one or every or by_file):
+        raise UsageError("you must provide at least one name or id")
 
 
 def check_here(container: Container, status: str) -> None:
@@ -249,16 +264,15 @@ def _settled(roots: Roots, cid: str, started: str) -> None:
         time.sleep(_TICK_SECONDS)
 
 
-def waited(roots: Roots, name: str, conditions: Sequence[str], interval_seconds: float) -> int:
-    """Wait for the container *name*, as `wait`; one that is gone already may still be known by its full id.
+def known(roots: Roots, name: str) -> Container | int:
+    """Return the container *name* to wait for, or how it ended: one that is gone may still be known by its full id.
 
     Raises: NotFound
     """
     try:
-        container = find(roots, name)
+        return find(roots, name)
     except NotFound:
         code = containers.noted_exit(roots, name) if "/" not in name else None
         if code is None:
             raise
         return code
-    return wait(roots, container, conditions, interval_seconds)

@@ -65,12 +65,12 @@ def parse_keys(text: str) -> bytes:
     out = bytearray()
     for word in text.split(",") if text else []:
         low = word.lower()
-        if low.startswith("ctrl-") and len(low) == 6 and (low[5].isalpha() or low[5] in "@[\\]^_"):
+        if low.startswith("ctrl-") and len(low) == 6 and ("a" <= low[5] <= "z" or low[5] in "@[\\]^_"):
             out.append(ord(low[5].upper()) & 0x1F)
         elif len(word) == 1 and ord(word) < 128:
             out.append(ord(word))
         else:
-            raise UsageError(f'invalid detach keys: unknown character: "{word}"')
+            raise UsageError(f"invalid detach keys: Unknown character: '{word}'")
     return bytes(out)
 
 

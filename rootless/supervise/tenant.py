@@ -8,10 +8,11 @@ Source: setns(2), pidfd_open(2); podman-exec(1)
 
 from __future__ import annotations
 
+import errno
 import posix
 import select
 
-from rootless.errors import ContainerStateError
+from rootless.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, ContainerStateError, WorkdirError
 from rootless.kernel.fds import Fd, open_fd
 from rootless.plan.launch import LaunchContext, plan_exec
 from rootless.run.create import Created, create, hard_limits
@@ -76,7 +77,9 @@ def spawn_tenant(where: Tenancy, process: Process, stdio: tuple[Fd, Fd, Fd], pre
             fd.close()
     try:
         created.start()
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, WorkdirError):
+            error.code = EXIT_NOT_FOUND if error.errno == errno.ENOENT else EXIT_NOT_EXECUTABLE
         created.kill()
         created.close()
         raise

@@ -36,15 +36,16 @@ COMMAND = Command(
         ("sig-proxy", "", "bool", "", "true", "Proxy received signals to the process", ""),
     ),
     examples=("attach ctrID", "attach 1234", "attach --no-stdin foobar"),
-    max_args=1,
 )  # fmt: skip
 
 
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Attach; the exit status is the container's, 0 when one has left by the detach keys."""
     parsed, options = parse(COMMAND, argv, options)
-    if len(parsed.args) > 1 or (not parsed.args and not parsed.flag("latest")):
-        raise UsageError("attach requires the name or id of one running container or the latest flag")
+    if len(parsed.args) > 1 or (parsed.args and parsed.flag("latest")):
+        raise UsageError("`rootless attach` accepts at most one argument")
+    if not parsed.args and not parsed.flag("latest"):
+        raise UsageError('"rootless attach" requires a name, id, or the "--latest" flag')
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     container = life.latest(roots) if parsed.flag("latest") else life.find(roots, parsed.args[0])
@@ -57,17 +58,23 @@ def _own_keys(container: Container) -> str:
     return str((container.data.get("options") or {}).get("detach_keys", "ctrl-p,ctrl-q"))
 
 
-def attach(roots: Roots, container: Container, *, keys: str, stdin: bool, sig_proxy: bool) -> int:
+def attach(roots: Roots, container: Container, *, keys: str, stdin: bool, sig_proxy: bool, begin: bool = False) -> int:
     """Show the running *container*; return its exit status, 0 when one has left.
+
+    With *begin* it is one that `init` has made, and is started once we listen.
 
     Blocks: until then
     Raises: ContainerStateError, UsageError for the keys
     """
     status = containers.status(roots, container)
     life.check_here(container, status)
-    if status != "running":
+    if status != ("initialized" if begin else "running"):
         raise ContainerStateError("you can only attach to running containers")
-    wanted = parse_keys(keys)
+    try:
+        wanted = parse_keys(keys)
+    except UsageError as error:
+        what = f"unable to start container {container.id}" if begin else f"attaching to container {container.id}"
+        raise UsageError(f"{what}: {error}") from None
     tty = bool(container.data.get("tty"))
     feeds = stdin and bool(container.data.get("interactive"))
     with connect(roots, container.id) as supervisor:
@@ -78,10 +85,13 @@ def attach(roots: Roots, container: Container, *, keys: str, stdin: bool, sig_pr
         if feeds:
             in_r, feed = pipe()
             theirs.insert(0, in_r)
-        supervisor.call("attach", {"stdin": feeds, "stdout": True, "stderr": True}, theirs)
+        supervisor.call("attach", {"stdin": feeds, "stdout": True, "stderr": True, "close_stdin": not tty}, theirs)
         for fd in theirs:
             fd.close()
         sys.stdout.flush()
+        if begin:
+            with connect(roots, container.id) as starter:
+                starter.call("start", {})
         attachment = Attachment(
             supervisor.sock, supervisor.hear, supervisor.say, feed=feed, outputs=[(out_r, 1), (err_r, 2)],
             keys=wanted, tty=tty, forward=sig_proxy,

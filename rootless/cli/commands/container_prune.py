@@ -29,7 +29,7 @@ COMMAND = Command(
     examples=("container prune",),
     max_args=0,
 )
-QUESTION = "WARNING! This will remove all non running containers.\nAre you sure you want to continue? [y/N] "
+WARNING = "WARNING! This will remove all non running containers.\n"
 DEAD = ("created", "exited")
 
 
@@ -38,27 +38,23 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     parsed, options = parse(COMMAND, argv, options)
     wanted = prune_filter(parsed.many("filter"))
     if not parsed.flag("force"):
-        sys.stdout.write(QUESTION)
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        from rootless.cli.asking import confirmed
+
+        if not confirmed(WARNING):
             return 0
     from rootless.cli.main import report
     from rootless.engine import containers as engine
-    from rootless.kernel.enter import enter
-    from rootless.plan.userns import parse_mode
 
     roots = find_roots(
         root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ, uid=os.getuid()
     )
     entered = engine.settle(roots, os.environ)
     chosen = [one for one in engine.list_all(roots) if one.status in DEAD and wanted(one)]
-    if chosen and not entered:
-        enter(roots.run, parse_mode(""), os.environ)
     status = 0
     for one in chosen:
         try:
             engine.check_removable(roots, one.container)
-            engine.remove(roots, one.container, volumes=False)
+            entered = engine.remove(roots, one.container, volumes=False, environ=None if entered else os.environ)
             sys.stdout.write(one.id + "\n")
         except RootlessError as error:
             status = report(error)

@@ -91,10 +91,14 @@ def _environment(parsed: Parsed) -> list[tuple[str, str]]:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 text = file.read()
         except OSError as error:
-            raise RootlessError(f"open {path}: {(error.strerror or '').lower()}") from None
+            reason = (error.strerror or "").lower()
+            raise RootlessError(f'parsing env file "{path}": open {path}: {reason}') from None
         values.add_env_file(env, text, path, os.environ)
     for line in parsed.many("env"):
-        values.add_env(env, line, os.environ)
+        try:
+            values.add_env(env, line, os.environ)
+        except UsageError as error:
+            raise UsageError(f"parsing environment variables: {error}") from None
     return list(env.items())
 
 

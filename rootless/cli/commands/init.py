@@ -37,8 +37,5 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     parsed, options = parse(COMMAND, argv, options)
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
-    from rootless.store import containers
-
-    named = life.chosen(roots, list(parsed.args), latest_one=parsed.flag("latest"), every=parsed.flag("all"),
-                        only=lambda one: containers.status(roots, one) == "created")  # fmt: skip
-    return start_all(roots, named, options, hold=True)
+    named = life.chosen(roots, list(parsed.args), latest_one=parsed.flag("latest"), every=parsed.flag("all"))
+    return start_all(roots, named, options, hold=True, lenient=parsed.flag("all"))

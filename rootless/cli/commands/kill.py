@@ -44,12 +44,12 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     text = parsed.text("signal") or "KILL"
     number = signals.number(text)
     if number is None:
-        raise UsageError(f"invalid signal: {text}")
-    if not 1 <= number <= 64:
-        raise UsageError("valid signals are 1 through 64")
+        raise UsageError("valid signals are 1 through 64" if text.isdigit() else f"invalid signal: {text}")
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     failed = 0
+    life.check_choice(parsed.args, latest_one=parsed.flag("latest"), every=parsed.flag("all"),
+                      by_file=parsed.given("cidfile"))  # fmt: skip
     for word, container in life.chosen(
         roots, names_of(parsed), latest_one=parsed.flag("latest"), every=parsed.flag("all"),
         only=lambda one: containers.status(roots, one) in life.ALIVE,

@@ -40,18 +40,16 @@ COMMAND = Command(
 
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Restart what is named; print a name for each."""
-    from rootless.cli.commands.stop import chosen, names_of
+    from rootless.cli.commands.stop import chosen
     from rootless.cli.main import report, warn
 
     parsed, options = parse(COMMAND, argv, options)
-    names = names_of(parsed)
-    if not names and not any(parsed.flag(f) for f in ("all", "latest", "running")) and not parsed.given("filter"):
-        raise UsageError("you must provide at least one container name or ID: invalid argument")
+    if parsed.flag("running") and parsed.args:
+        raise UsageError("--running and containers cannot be used together")
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     if parsed.flag("running") or parsed.flag("all"):
-        if names:
-            raise UsageError("--all, --running and containers cannot be used together")
+        life.check_choice(parsed.args, latest_one=parsed.flag("latest"), every=True, by_file=parsed.given("cidfile"))
         only_running = parsed.flag("running")
         named = [(c.id, c) for c in containers.list_containers(roots)
                  if not only_running or containers.status(roots, c) == "running"]  # fmt: skip

@@ -11,9 +11,8 @@ import sys
 from rootless.cli.commands.stop import names_of
 from rootless.cli.parser import Command, Parsed, parse
 from rootless.engine import containers as engine
+from rootless.engine import life
 from rootless.errors import NotFound, RootlessError, UsageError
-from rootless.kernel.enter import enter
-from rootless.plan.userns import parse_mode
 from rootless.store.layout import find_roots
 
 TYPE_CHECKING = False
@@ -51,14 +50,9 @@ COMMAND = Command(
 def main(argv: list[str], options: GlobalOptions) -> int:
     """Remove what is named; print a line for each. Nothing is removed when one of the names is not known."""
     parsed, options = parse(COMMAND, argv, options)
+    life.check_choice(parsed.args, latest_one=parsed.flag("latest"), every=parsed.flag("all"),
+                      filtered=parsed.given("filter"), by_file=parsed.given("cidfile"))  # fmt: skip
     names = names_of(parsed)
-    chosen = [flag for flag in ("all", "latest") if parsed.flag(flag)] + ["filter"] * parsed.given("filter")
-    if names and chosen:
-        raise UsageError(f"no arguments are needed with --{chosen[0]}")
-    if parsed.flag("all") and parsed.flag("latest"):
-        raise UsageError("--all and --latest cannot be used together")
-    if not names and not chosen:
-        raise UsageError("you must provide at least one name or id")
     if parsed.given("time") and not parsed.flag("force"):
         raise UsageError("--force option must be specified to use the --time option")
     roots = find_roots(
@@ -92,7 +86,9 @@ def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
     if parsed.flag("latest"):
         every = every[-1:]
         if not every:
-            raise NotFound("container", "--latest")
+            error = NotFound("container", "")
+            error.message = "no such container"
+            raise error
     return [(container.id, container) for container in every]
 
 
@@ -112,12 +108,10 @@ def _remove(roots: Roots, found: list[tuple[str, Container]], parsed: Parsed, en
             ended.append((name, container))
         except RootlessError as error:
             failed.append(error)
-    if ended and not entered:
-        # Files of a container have owners of our user namespace; signals were sent from outside it.
-        enter(roots.run, parse_mode(""), os.environ)
-    for name, container in ended:
+    for name, container in ended:  # signals were sent from outside our user namespace
         try:
-            engine.remove(roots, container, volumes=parsed.flag("volumes"))
+            outside = None if entered else os.environ
+            entered = engine.remove(roots, container, volumes=parsed.flag("volumes"), environ=outside)
             sys.stdout.write(name + "\n")
             sys.stdout.flush()
         except RootlessError as error:

@@ -66,11 +66,14 @@ def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
     if parsed.given("filter"):
         from rootless.engine import containers as engine
 
-        if parsed.args:
-            raise UsageError("--filter takes no arguments")
         every = engine.list_all(roots)
         wanted = engine.filter_of(parsed.many("filter"), every)
-        return [(one.id, one.container) for one in every if wanted(one)]
+        named = {life.find(roots, name).id for name in parsed.args} or {one.id for one in every}
+        return [(one.id, one.container) for one in every if one.id in named and wanted(one)]
+    if parsed.flag("all") and parsed.args:
+        raise UsageError("either start all containers or the container(s) provided in the arguments")
+    if not parsed.args and not parsed.flag("all") and not parsed.flag("latest"):
+        raise UsageError("start requires at least one argument")
     return life.chosen(roots, list(parsed.args), latest_one=parsed.flag("latest"), every=parsed.flag("all"))
 
 

@@ -10,8 +10,7 @@ import sys
 
 from rootless.cli.parser import Command, parse
 from rootless.engine import life
-from rootless.errors import RootlessError, UsageError
-from rootless.store import containers
+from rootless.errors import RootlessError
 from rootless.store.layout import find_roots
 
 TYPE_CHECKING = False
@@ -74,19 +73,14 @@ def id_in(path: str) -> str:
 
 def chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
     """Return the containers that names, --cidfile, --all, --latest or --filter choose. Raises: UsageError, NotFound"""
+    life.check_choice(parsed.args, latest_one=parsed.flag("latest"), every=parsed.flag("all"),
+                      filtered=parsed.given("filter"), by_file=parsed.given("cidfile"))  # fmt: skip
     names = names_of(parsed)
     if parsed.given("filter"):
         from rootless.engine import containers as engine
 
-        if names or parsed.flag("all") or parsed.flag("latest"):
-            raise UsageError("--filter takes no arguments, and neither --all nor --latest")
         every = engine.list_all(roots)
         wanted = engine.filter_of(parsed.many("filter"), every)
         return [(one.id, one.container) for one in every if wanted(one)]
-    ignore = any(row[0] == "ignore" for row in COMMAND.flags) and parsed.given("ignore") and parsed.flag("ignore")
-    if ignore and not names:
-        return []
-    return life.chosen(
-        roots, names, latest_one=parsed.flag("latest"), every=parsed.flag("all"), ignore=ignore,
-        only=lambda one: containers.is_alive(roots, one.id),
-    )  # fmt: skip
+    return life.chosen(roots, names, latest_one=parsed.flag("latest"), every=parsed.flag("all"),
+                       ignore=parsed.flag("ignore"))  # fmt: skip

@@ -17,9 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.plan.options import GlobalOptions
 
-STATES = {"configured": "created", "created": "initialized", "running": "running", "stopped": "stopped",
+STATES = {"created": "created", "running": "running", "stopped": "stopped",
           "paused": "paused", "exited": "exited", "stopping": "stopping", "initialized": "initialized"}  # fmt: skip
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 COMMAND = Command(
     name="wait",
@@ -45,16 +44,18 @@ def main(argv: list[str], options: GlobalOptions) -> int:
         if word not in STATES:
             raise UsageError(f"unknown container state: {word}: invalid argument")
         conditions.append(STATES[word])
-    interval = _seconds(parsed.text("interval") or "250ms")
+    interval = _seconds(parsed.text("interval", "250ms"))
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     failed = 0
     if not parsed.args and not parsed.flag("latest"):
-        raise UsageError("you must provide at least one container name or id")
-    names = [life.latest(roots).id] if parsed.flag("latest") else list(parsed.args)
-    for name in names:
+        raise UsageError('"rootless wait" requires a name, id, or the "--latest" flag')
+    if parsed.args and parsed.flag("latest"):
+        raise UsageError("--latest and containers cannot be used together")
+    found = [life.latest(roots)] if parsed.flag("latest") else [life.known(roots, name) for name in parsed.args]
+    for one in found:
         try:
-            code = life.waited(roots, name, conditions, interval)
+            code = one if isinstance(one, int) else life.wait(roots, one, conditions, interval)
             sys.stdout.write(f"{code}\n")
             sys.stdout.flush()
         except RootlessError as error:
@@ -64,9 +65,8 @@ def main(argv: list[str], options: GlobalOptions) -> int:
 
 def _seconds(text: str) -> float:
     """Return a duration; a bare number is milliseconds. Raises: UsageError"""
-    number = text.rstrip("mhs")
-    unit = text[len(number) :] or "ms"
-    try:
-        return float(number) * UNITS[unit]
-    except (ValueError, KeyError):
-        raise UsageError(f'time: invalid duration "{text}"') from None
+    if text == "250ms":
+        return 0.25
+    from rootless.cli.flags_life import duration_ns
+
+    return max(duration_ns(f"{text}ms" if text.isdigit() else text), 0) / 1e9
