@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 
-from rootless.errors import KernelError, NotSupported, SpecError
+from rootless.errors import KernelError, NotSupported
 from rootless.kernel.fds import Fd, open_fd
 
 TYPE_CHECKING = False
@@ -183,13 +183,15 @@ def _scope(cid: str, options: RunOptions) -> Applied:
 
     Raises: NotSupported without a user bus, or with systemd's words
     """
+    from rootless.run.cgroups.systemd import Bus, bus_address
     from rootless.run.cgroups.v2 import own_path
-    from rootless.supervise.userbus import MANAGER, UserBus
 
     unit = f"rootless-{cid}.scope"
     own = own_path()
     if own.endswith(f"/{unit}/{SUPERVISOR}"):  # a restart: we are there already
         return _leaves(ROOT + own.removesuffix(f"/{SUPERVISOR}"), unit, [])
+    if not bus_address():
+        raise NotSupported("scope", ("no user bus answers (loginctl enable-linger starts one)",))
     # Whoever is to clone into the scope has to be in it: else it lacks the common ancestor's cgroup.procs (EACCES). So
     # --cgroups no-conmon, which keeps podman's monitor outside, is the same as enabled here.
     pids = [os.getpid(), *_children()]
@@ -201,11 +203,8 @@ def _scope(cid: str, options: RunOptions) -> Applied:
         ("CollectMode", ("s", "inactive-or-failed")),
         ("PIDs", ("au", pids)),
     ]
-    try:
-        with UserBus() as bus:
-            bus.call(MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, []))
-    except (OSError, SpecError) as error:
-        raise NotSupported("scope", (f"user bus: {str(error).lower()}",)) from None
+    with Bus() as bus:
+        bus.call("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, []))
     return _leaves(_wait_for_scope(pids[0], unit), unit, pids)
 
 
