@@ -119,6 +119,8 @@ def duration_ns(text: str) -> int:
 
 
 def _streams(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise UsageError("must provide at least one stream to attach to: invalid argument")
     for name in names:
         if name.lower() not in ("stdin", "stdout", "stderr"):
             raise UsageError(

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 
 from rootless.engine.filters import filter_of
-from rootless.engine.life import find, stop
+from rootless.engine.life import find, needs_of, stop
 from rootless.engine.listing import ALIVE, Listed, list_all
 from rootless.errors import ContainerStateError, StoreError
-from rootless.store import containers, events, layout
+from rootless.store import atomic, containers, events, layout
 from rootless.store.containers import Container
 from rootless.store.layout import Roots
 from rootless.supervise.orphans import clean_orphans, kill_orphans, put_away_lost
@@ -20,7 +20,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ("Listed", "check_removable", "filter_of", "find", "list_all", "remove", "settle", "state_of", "stop")
+    from rootless.errors import RootlessError
+
+__all__ = (
+    "Listed",
+    "check_removable",
+    "filter_of",
+    "find",
+    "in_order",
+    "list_all",
+    "remove",
+    "settle",
+    "state_of",
+    "stop",
+)
 
 
 def state_of(roots: Roots, container: Container) -> str:
@@ -82,6 +95,53 @@ def check_removable(roots: Roots, container: Container) -> None:
             hint=f"rootless rm -f {container.name}",
             code=2,
         )
+
+
+def in_order(
+    roots: Roots, chosen: Sequence[tuple[str, Container]], *, depend: bool = False
+) -> tuple[list[tuple[str, Container]], list[RootlessError]]:
+    """Return *chosen* in an order in which they can be removed: first those that need others.
+
+    Those that a container needs which is not chosen are left out, each with an error; with *depend* such a container
+    is chosen too.
+    """
+    given = {container.id: (word, container) for word, container in chosen}
+    out: dict[str, tuple[str, Container]] = {}
+    errors: list[RootlessError] = []
+
+    def visit(word: str, container: Container) -> bool:
+        if container.id in out:
+            return True
+        others = _dependents(roots, container)
+        held = [other.id for other in others if other.id not in given]
+        if held and not depend:
+            errors.append(ContainerStateError(
+                f"container {container.id} has dependent containers which must be removed before it: "
+                f"{', '.join(held)}: container already exists",
+                hint="--depend removes them too",
+            ))  # fmt: skip
+            return False
+        for other in others:
+            visit(*given.get(other.id, (other.id, other)))
+        out[container.id] = (word, container)
+        return True
+
+    for word, container in chosen:
+        visit(word, container)
+    return list(out.values()), errors
+
+
+def _dependents(roots: Roots, container: Container) -> list[Container]:
+    """Return the containers that need *container*."""
+    found = []
+    mark = container.id.encode()
+    for cid in containers.ids_of(roots):
+        # Its own record apart, the id stands in few: most are not worth a decoder.
+        text = atomic.read_file(f"{containers.data_dir(roots, cid)}/record.json") if cid != container.id else None
+        other = containers.read(roots, cid) if text and mark in text else None
+        if other is not None and container.id in needs_of(other):
+            found.append(other)
+    return found
 
 
 def _leftovers(roots: Roots) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from rootless.engine.listing import Commands, Listed
+from rootless.plan.namespaces import recorded_needs
 from rootless.spec import caps, moment
 from rootless.store import overview
 
@@ -72,7 +73,7 @@ def document(roots: Roots, one: Listed, *, size: tuple[int, int] | None = None) 
     mounts = _mounts(one)
     found |= {
         "Mounts": mounts,
-        "Dependencies": list(asked.get("requires") or ()),
+        "Dependencies": recorded_needs(asked),
         "NetworkSettings": _network(one, asked, config),
         "Namespace": "",
         "IsInfra": False,
@@ -239,7 +240,7 @@ def _network(one: Listed, asked: dict[str, Any], config: dict[str, Any]) -> dict
 def _healthcheck(asked: dict[str, Any], config: dict[str, Any]) -> dict[str, Any] | None:
     """Return the health check of a container as the image spec writes one; what is not there has podman's default."""
     if asked.get("no_healthcheck"):
-        return None
+        return {"Test": ["NONE"]}
     own = asked.get("health")
     theirs = config.get("Healthcheck") or config.get("HealthCheck")
     if isinstance(own, dict) and own.get("test"):

@@ -95,6 +95,13 @@ def check_choice(
         raise UsageError("you must provide at least one name or id")
 
 
+def needs_of(container: Container) -> list[str]:
+    """Return the ids of the containers that *container* cannot be without."""
+    from rootless.plan.namespaces import recorded_needs
+
+    return recorded_needs(container.data.get("options") or {})
+
+
 def check_here(container: Container, status: str) -> None:
     """Raises: ContainerStateError - it runs on another machine that shares the data root"""
     if status == "remote":
@@ -238,6 +245,8 @@ def wait(roots: Roots, container: Container, conditions: Sequence[str], interval
                 raise NotFound("container", cid)
             return code
         status = containers.status(roots, found)
+        if status == "created" and "stopped" in conditions and not containers.is_alive(roots, cid):
+            return 0  # one that was never started is not waited for
         if status in conditions or (status == "exited" and "stopped" in conditions):
             ended = status == "exited"
             return int(found.data["state"].get("exit_code") or 0) if ended else -1

@@ -13,7 +13,8 @@ from rootless.spec.linux import Namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from rootless.spec.idmap import IdMap
 
@@ -34,6 +35,19 @@ def modes_of(options: RunOptions) -> tuple[tuple[str, str], ...]:
     """Return (namespace type, mode) in the order in which they are made."""
     return (("user", options.userns), ("pid", options.pid), ("ipc", options.ipc), ("uts", options.uts),
             ("network", options.network.mode), ("cgroup", options.cgroupns))  # fmt: skip
+
+
+def needs(requires: Sequence[str], modes: Sequence[str]) -> list[str]:
+    """Return the containers that one cannot be without: those of --requires, and those whose namespaces it joins."""
+    joined = [mode.partition(":")[2] for mode in modes if mode.startswith("container:")]
+    return list(dict.fromkeys([*requires, *joined]))
+
+
+def recorded_needs(asked: dict[str, Any]) -> list[str]:
+    """Return `needs` of the options that a container's record keeps."""
+    network: dict[str, Any] = asked.get("network") or {}
+    modes = [str(asked.get(key) or "") for key in ("userns", "pid", "ipc", "uts", "cgroupns")]
+    return needs(asked.get("requires") or (), [*modes, str(network.get("mode") or "")])
 
 
 def namespaces(options: RunOptions, own_user: bool, resolve: Resolver) -> tuple[Namespace, ...]:

@@ -327,6 +327,11 @@ def _hostname(options: RunOptions, around: Surroundings) -> str:
                 "invalid configuration"
             )
         return around.host_name
+    if options.uts.startswith("container:") and options.hostname:
+        raise UsageError(
+            "invalid config provided: cannot set hostname when joining the UTS namespace of a container: "
+            "invalid configuration"
+        )
     if is_joined(options.uts):
         # the namespace has a name already, which is not ours to change
         return around.joined_name or options.hostname or around.container_id[:12]

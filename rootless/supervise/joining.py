@@ -21,6 +21,7 @@ from rootless.store import atomic, containers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from rootless.plan.options import RunOptions
     from rootless.plan.translate import Surroundings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from rootless.store.layout import Roots
 
 _FILES = {"user": "user", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
+
+_FIELDS = {"user": "userns", "pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroupns"}
 
 
 def resolver(roots: Roots) -> Callable[[str, str], str]:
@@ -65,6 +68,22 @@ def check_others(options: RunOptions, roots: Roots) -> None:
     for kind, mode in modes_of(options):
         if mode.startswith("container:"):
             find_shared(roots, kind, mode.partition(":")[2])
+
+
+def by_id(options: RunOptions, roots: Roots) -> RunOptions:
+    """Return *options* with the ids of the containers that they name: names may change. Raises: UsageError"""
+    check_others(options, roots)
+    changes: dict[str, Any] = {}
+    for kind, mode in modes_of(options):
+        if mode.startswith("container:"):
+            settled = f"container:{find_shared(roots, kind, mode.partition(':')[2]).id}"
+            if kind == "network":
+                changes["network"] = replace(options.network, mode=settled)
+            else:
+                changes[_FIELDS[kind]] = settled
+    if options.requires:
+        changes["requires"] = tuple([containers.find(roots, name).id for name in options.requires])
+    return replace(options, **changes) if changes else options
 
 
 def find_shared(roots: Roots, kind: str, name: str) -> containers.Container:

@@ -36,17 +36,29 @@ def test_the_namespaces_of_another_container(cli: Cli, image: str, userns: str) 
     assert cli.ok("run", "--rm", *joined, image, "sh", "-c", spaces) == cli.ok("exec", "one", "sh", "-c", spaces)
 
 
-def test_a_container_that_is_not_there_or_does_not_run(cli: Cli, image: str) -> None:
+def test_a_container_that_is_not_there(cli: Cli, image: str) -> None:
     missing = cli("run", "--rm", "--pid=container:nope", image, "true")
     assert (missing.status, missing.err) == (
         125, 'Error: looking up container to share pid namespace with: no container with name or ID "nope" found: '
         "no such container\n")  # fmt: skip
-    cli.ok("create", "--name=still", "--network=none", image, "true")
-    still = cli("run", "--rm", "--network=container:still", image, "true")
-    assert still.status == 125
-    assert "cannot join the net namespace of container still: it is not running" in still.err
     path = cli("run", "--rm", "--network=none", "--ipc=ns:/nope", image, "true")
     assert path.err == "Error: cannot find specified IPC namespace path: stat /nope: no such file or directory\n"
+
+
+def test_what_a_container_needs_is_started_with_it_and_removed_after_it(cli: Cli, image: str) -> None:
+    base = cli.ok("create", "--name=base", "--network=none", image, "sleep", "1000").strip()
+    joins = cli.ok("create", "--name=joins", "--network=container:base", image, "sleep", "1000").strip()
+    wants = cli.ok("create", "--name=wants", "--network=none", "--requires=joins", image, "sleep", "1000").strip()
+    cli.ok("rename", "base", "ground")  # what needs it knows it by its id
+    assert cli.ok("inspect", "joins", "--format={{.Dependencies}}") == f"[{base}]\n"
+    cli.ok("start", "wants")
+    assert cli.ok("ps", "--format={{.Names}}", "--sort=names").split() == ["ground", "joins", "wants"]
+    held = cli("rm", "-f", "-t=0", "ground")
+    assert held.status == 125
+    assert f"container {base} has dependent containers which must be removed before it: {joins}: " in held.err
+    assert cli.ok("rm", "-f", "-t=0", "--depend", "ground").split() == [wants, joins, "ground"]
+    alone = cli("run", "--rm", "--uts=container:nope", "--hostname=x", image, "true")
+    assert (alone.status, "no such container" in alone.err) == (125, True)
 
 
 @pytest.mark.requires("subuid")

@@ -121,6 +121,41 @@ def test_init_waits_for_start(cli: Cli, image: str) -> None:
     assert cli.ok("ps", "-aq", "--filter=name=d") == ""
 
 
+def test_a_container_is_initialized_again_and_started_attached(cli: Cli, image: str) -> None:
+    cli.ok("create", "--name=say", "--network=none", image, "sh", "-c", "echo hello; exit 3")
+    for _ in range(2):  # new, and after it has ended
+        assert cli.ok("init", "say") == "say\n"
+        said = cli("start", "-a", "say")
+        assert (said.status, said.out) == (3, "hello\n")
+    assert cli.ok("init", "--all").split() == [cli.ok("inspect", "say", "--format={{.Id}}").strip()]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("stop", "-a", "x"), "no arguments are needed with --all"),
+    (("kill", "-l", "x"), "--latest and containers cannot be used together"),
+    (("rm", "-a", "--cidfile=x"), "--all, --latest, and --cidfile cannot be used together"),
+    (("restart", "-al"), "--all and --latest cannot be used together"),
+    (("rm", "--filter=status=exited", "x"), "--filter takes no arguments"),
+    (("start", "--all", "x"), "either start all containers or the container(s) provided in the arguments"),
+    (("start", "--sig-proxy", "x"), "you cannot use sig-proxy without --attach: invalid argument"),
+    (("start", "-l"), "no such container"),
+    (("exec", "", "true"), "name or ID cannot be empty"),
+    (("wait", ""), "name or ID cannot be empty"),
+    (("wait", "-i", "1x", "x"), 'time: unknown unit "x" in duration "1x"'),
+    (("kill", "-s", "65", "x"), "valid signals are 1 through 64"),
+    (("attach", "a", "b"), "`rootless attach` accepts at most one argument"),
+])  # fmt: skip
+def test_choices_that_contradict_each_other(cli: Cli, words: tuple[str, ...], said: str) -> None:
+    refused = cli(*words)
+    assert (refused.status, refused.err.splitlines()[0]) == (125, f"Error: {said}")
+
+
+def test_the_end_of_our_input_is_the_end_of_the_containers(cli: Cli, image: str) -> None:
+    cli.ok("run", "-di", "--name=reads", "--network=none", image, "sh", "-c", "cat; echo end; exit 4")
+    seen = cli("attach", "reads", stdin="one\n")
+    assert (seen.status, seen.out) == (4, "one\nend\n")
+
+
 def test_a_policy_starts_again_what_fails(cli: Cli, image: str) -> None:
     cli.ok("run", "-d", "--name=c", "--network=none", "--restart=on-failure:2", image, "sh", "-c", "echo x; exit 3")
     until = time.monotonic() + DEADLINE_S

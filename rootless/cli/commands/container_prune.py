@@ -50,12 +50,13 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     )
     entered = engine.settle(roots, os.environ)
     chosen = [one for one in engine.list_all(roots) if one.status in DEAD and wanted(one)]
-    status = 0
-    for one in chosen:
+    found, failed = engine.in_order(roots, [(one.id, one.container) for one in chosen])
+    status = [report(error) for error in failed][-1] if failed else 0
+    for word, container in found:
         try:
-            engine.check_removable(roots, one.container)
-            entered = engine.remove(roots, one.container, volumes=False, environ=None if entered else os.environ)
-            sys.stdout.write(one.id + "\n")
+            engine.check_removable(roots, container)
+            entered = engine.remove(roots, container, volumes=False, environ=None if entered else os.environ)
+            sys.stdout.write(word + "\n")
         except RootlessError as error:
             status = report(error)
     return status

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.cli.commands.run import asked_options, check_others, driver_of, global_words, puller
+from rootless.cli.commands.run import asked_options, driver_of, global_words, puller, with_others
 from rootless.cli.parser import parse
 from rootless.cli.table_run import CREATE_COMMAND as COMMAND
 from rootless.errors import NotFound, RootlessError
@@ -33,7 +33,7 @@ def main(argv: list[str], options: GlobalOptions) -> int:
                               uid=os.geteuid())  # fmt: skip
     for text in asked.warnings:
         warn(text)
-    check_others(asked, roots)
+    asked = with_others(asked, roots)
     if asked.name and asked.replace:
         replace_named(roots, asked.name, global_words(options))
     layout.prepare_data(roots)

@@ -35,7 +35,7 @@ COMMAND = Command(
         ("all", "a", "bool", "", "", "Remove all containers", ""),
         ("cidfile", "", "array", "", "", "Read the container ID from the file", ""),
         ("depend", "", "bool", "", "", "Remove container and all containers that depend on the selected container",
-         "no container depends on another"),
+         ""),
         ("filter", "", "strings", "", "", "Filter output based on conditions given", ""),
         ("force", "f", "bool", "", "", "Force removal of a running or unusable container", ""),
         ("ignore", "i", "bool", "", "", "Ignore errors when a specified container is missing", ""),
@@ -95,7 +95,7 @@ def _chosen(roots: Roots, parsed: Parsed) -> list[tuple[str, Container]]:
 def _remove(roots: Roots, found: list[tuple[str, Container]], parsed: Parsed, entered: bool) -> int:
     from rootless.cli.main import report, warn
 
-    failed: list[RootlessError] = []
+    found, failed = engine.in_order(roots, found, depend=parsed.flag("depend"))
     ended: list[tuple[str, Container]] = []
     for name, container in found:
         try:

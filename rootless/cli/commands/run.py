@@ -14,6 +14,7 @@ from rootless.cli.flags_run import run_options
 from rootless.cli.parser import parse
 from rootless.cli.table_run import COMMAND
 from rootless.errors import RootlessError, UsageError
+from rootless.plan.namespaces import modes_of, needs
 from rootless.plan.options import GlobalOptions, RunOptions
 from rootless.spec.record import replace
 
@@ -47,11 +48,16 @@ def main(argv: list[str], options: GlobalOptions) -> int:
             ) from None
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
-    check_others(asked, roots)
-    if asked.requires:
-        from rootless.cli.commands.start import start_required
+    asked = with_others(asked, roots)
+    needed = needs(asked.requires, [mode for _, mode in modes_of(asked)])
+    if needed:
+        from rootless.cli.commands.start import start_needed
 
-        start_required(asked.requires, roots, options)
+        start_needed(needed, roots, options)
+    if asked.tty and asked.interactive and not os.isatty(0):
+        from rootless.cli.main import warn
+
+        warn("The input device is not a TTY. The --tty and --interactive flags might not work properly")
     if asked.name and asked.replace:
         from rootless.cli.commands.create import replace_named
 
@@ -63,13 +69,13 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     return _forked(asked, roots, options, pull)
 
 
-def check_others(asked: RunOptions, roots: Roots) -> None:
-    """Raises: UsageError - a container that *asked* names is not there"""
-    modes = (asked.userns, asked.pid, asked.ipc, asked.uts, asked.network.mode, asked.cgroupns)
-    if asked.requires or any([mode.startswith("container:") for mode in modes]):
-        from rootless.supervise import joining
+def with_others(asked: RunOptions, roots: Roots) -> RunOptions:
+    """Return *asked* with the ids of the containers that it names. Raises: UsageError - one is not there"""
+    if not needs(asked.requires, [mode for _, mode in modes_of(asked)]):
+        return asked
+    from rootless.supervise import joining
 
-        joining.check_others(asked, roots)
+    return joining.by_id(asked, roots)
 
 
 def shared_ids(asked: RunOptions, roots: Roots) -> RunOptions:

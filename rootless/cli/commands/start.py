@@ -131,7 +131,7 @@ def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hol
             f"unable to start container {container.id}: container {container.id} must be in Created or Stopped state "
             "to be started: container state improper"
         )
-    start_required((container.data.get("options") or {}).get("requires") or (), roots, options)
+    start_needed(life.needs_of(container), roots, options)
     sys.stdout.flush()
     forked = fork_supervisor(attached=False)
     if isinstance(forked, Link):
@@ -143,8 +143,8 @@ def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hol
         forked.close()
 
 
-def start_required(names: Sequence[str], roots: Roots, options: GlobalOptions) -> None:
-    """Start what --requires names and does not run."""
+def start_needed(names: Sequence[str], roots: Roots, options: GlobalOptions) -> None:
+    """Start the containers that another needs and that do not run."""
     for name in names:
         required = life.find(roots, str(name))
         if containers.status(roots, required) != "running":
@@ -187,7 +187,7 @@ def _attached(container: Container, roots: Roots, options: GlobalOptions, parsed
 
         return attach(roots, container, keys=keys, stdin=interactive, sig_proxy=parsed.flag("sig-proxy", True),
                       begin=status == "initialized")  # fmt: skip
-    start_required((container.data.get("options") or {}).get("requires") or (), roots, options)
+    start_needed(life.needs_of(container), roots, options)
     streams = (*(("stdin",) if interactive else ()), "stdout", "stderr")
     forked: Forked | Link = fork_supervisor(attached=True)
     if isinstance(forked, Link):
