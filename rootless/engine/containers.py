@@ -149,7 +149,13 @@ def _leftovers(roots: Roots) -> bool:
     found = containers.leftovers(roots)
     for _, lock in found:
         lock.close()
-    return bool(found)
+    if found:
+        return True
+    staging = f"{roots.data}/{layout.STAGING}"
+    try:
+        return any([name.endswith(".lock") and not is_locked(f"{staging}/{name}") for name in os.listdir(staging)])
+    except OSError:
+        return False  # it is not there, or its maker has just finished
 
 
 def settle(roots: Roots, environ: Mapping[str, str], *, lost: Sequence[str] = ()) -> bool:

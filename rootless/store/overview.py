@@ -52,9 +52,14 @@ def locks(roots: Roots) -> tuple[set[str], bool]:
 
 
 def half_done(roots: Roots) -> bool:
-    """Say whether a container is being made or deleted, perhaps by a process that has died (containers.leftovers)."""
+    """Say whether something is being made or deleted, perhaps by a process that has died (engine.containers.settle)."""
     try:
-        return any([name[0] == "." for name in posix.listdir(f"{roots.data}/containers")])
+        if any([name[0] == "." for name in posix.listdir(f"{roots.data}/containers")]):
+            return True
+    except OSError:
+        pass
+    try:
+        return bool(posix.listdir(f"{roots.data}/staging"))
     except OSError:
         return False
 
