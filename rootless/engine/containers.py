@@ -11,6 +11,7 @@ from rootless.engine.filters import filter_of
 from rootless.engine.life import find, needs_of, stop
 from rootless.engine.listing import ALIVE, Listed, list_all
 from rootless.errors import ContainerStateError, StoreError
+from rootless.kernel.fds import is_locked
 from rootless.store import atomic, containers, events, layout
 from rootless.store.containers import Container
 from rootless.store.layout import Roots
