@@ -128,6 +128,7 @@ def test_a_container_is_initialized_again_and_started_attached(cli: Cli, image: 
         said = cli("start", "-a", "say")
         assert (said.status, said.out) == (3, "hello\n")
     assert cli.ok("init", "--all").split() == [cli.ok("inspect", "say", "--format={{.Id}}").strip()]
+    assert cli.ok("rm", "say") == "say\n"  # nothing of it has run yet
 
 
 @pytest.mark.parametrize(("words", "said"), [

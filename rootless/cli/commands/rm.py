@@ -99,7 +99,7 @@ def _remove(roots: Roots, found: list[tuple[str, Container]], parsed: Parsed, en
     ended: list[tuple[str, Container]] = []
     for name, container in found:
         try:
-            if parsed.flag("force"):
+            if parsed.flag("force") or engine.state_of(roots, container) == "initialized":
                 warning = engine.stop(roots, container, parsed.number("time"))
                 if warning:
                     warn(warning)
