@@ -113,6 +113,8 @@ def test_a_started_container_holds_nothing_of_create(oci: Runtime) -> None:
 
 def test_a_target_that_is_swapped_for_a_link_all_the_time(oci: Runtime, tmp_path: Path) -> None:
     """Another process of the same tree races with the mounts: they land in the root, or create fails."""
+    if not oci.ours:
+        pytest.skip("runc 1.1 loses this race: it makes the target outside")
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "source").mkdir()
