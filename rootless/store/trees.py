@@ -1,6 +1,7 @@
 """Delete trees of any owner and mode.
 
-Owner: run it as uid 0 of our user namespace, which has every capability over the files of all mapped ids.
+Owner: run it as uid 0 of our user namespace, which has every capability over the files of all mapped ids. Outside, a
+tree whose files all belong to the caller goes too, whatever their modes.
 """
 
 from __future__ import annotations
@@ -60,7 +61,14 @@ def remove_at(directory: Fd, name: str) -> None:
             if not rest:
                 os.close(here)
                 stack.pop()
-                os.rmdir(own_name, dir_fd=stack[-1][0] if stack else parent)
+                above = stack[-1][0] if stack else parent
+                try:
+                    os.rmdir(own_name, dir_fd=above)
+                except PermissionError:
+                    if not stack:
+                        raise
+                    os.fchmod(above, 0o700)
+                    os.rmdir(own_name, dir_fd=above)
                 continue
             child = rest.pop()
             if len(stack) < _DEPTH:
