@@ -257,7 +257,7 @@ def _check_signal(text: str) -> None:
     """Judge --stop-signal. Raises: UsageError in podman's words"""
     if text.isdigit():
         if not 1 <= int(text) <= 64:
-            raise UsageError("valid signals are 1 through 64")
+            raise UsageError("valid signals are 1 through 64" if int(text) else f"invalid signal: {text}")
         return
     from rootless.spec.signals import number
 

@@ -285,10 +285,12 @@ def _config(
     if health is not None:
         found["Healthcheck"] = health
     found["HealthcheckOnFailureAction"] = str((asked.get("health") or {}).get("on_failure") or "none")
+    if asked.get("tz"):
+        found["Timezone"] = str(asked["tz"])
     if data.get("create_command"):
         found["CreateCommand"] = list(data["create_command"])
     found |= {
-        "Umask": str(asked.get("umask") or "0022"),
+        "Umask": str(asked.get("umask") or "0022").zfill(4),
         "Timeout": int(asked.get("timeout") or 0),
         "StopTimeout": int(data.get("stop_timeout", 10)),
         "Passwd": bool(asked.get("passwd", True)),

@@ -320,18 +320,12 @@ def _user(
 
 
 def _hostname(options: RunOptions, around: Surroundings) -> str:
-    if options.uts == "host":
-        if options.hostname:
-            raise UsageError(
-                "invalid config provided: cannot set hostname when running in the host UTS namespace: "
-                "invalid configuration"
-            )
-        return around.host_name
-    if options.uts.startswith("container:") and options.hostname:
+    if options.hostname and (options.uts == "host" or options.uts.startswith("container:")):
         raise UsageError(
-            "invalid config provided: cannot set hostname when joining the UTS namespace of a container: "
-            "invalid configuration"
+            "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration"
         )
+    if options.uts == "host":
+        return around.host_name
     if is_joined(options.uts):
         # the namespace has a name already, which is not ours to change
         return around.joined_name or options.hostname or around.container_id[:12]

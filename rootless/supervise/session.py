@@ -421,7 +421,8 @@ def _note_start(life: Life, launched: Launched) -> None:
     begun: dict[str, Any] = {
         "cgroup": life.cgroup.recorded() if life.cgroup is not None else {},
         "state": {"status": "initialized" if life.hold else "running", "pid": launched.supervision.pid,
-                  "pid_start": containers.start_time(launched.supervision.pid), "started": containers.now()},
+                  "pid_start": containers.start_time(launched.supervision.pid), "started": containers.now(),
+                  **_last_end(life)},
         "network": {"mode": network.mode, "address": network.address, "gateway": network.gateway,
                     "address6": network.address6},
         "ports": [[f.host_ip, f.host_port, f.container_port, f.protocol] for f in network.ports],
@@ -442,6 +443,12 @@ def _note_start(life: Life, launched: Launched) -> None:
         if path:
             with open(path, "w") as file:
                 file.write(text)
+
+
+def _last_end(life: Life) -> dict[str, Any]:
+    """Return when the life before ended, if there was one."""
+    finished = (life.data.get("state") or {}).get("finished")
+    return {"finished": finished} if finished else {}
 
 
 def _announce(life: Life, supervision: Supervision) -> None:

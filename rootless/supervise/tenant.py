@@ -72,14 +72,15 @@ def spawn_tenant(where: Tenancy, process: Process, stdio: tuple[Fd, Fd, Fd], pre
         ))  # fmt: skip
         created = create(plan, slots=[fd for _, fd in slots], stdio=stdio, preserve_fds=len(preserved),
                          preserved=preserved)  # fmt: skip
+    except WorkdirError as error:
+        error.code = EXIT_NOT_FOUND if error.errno == errno.ENOENT else EXIT_NOT_EXECUTABLE
+        raise
     finally:
         for _, fd in slots:
             fd.close()
     try:
         created.start()
-    except BaseException as error:
-        if isinstance(error, WorkdirError):
-            error.code = EXIT_NOT_FOUND if error.errno == errno.ENOENT else EXIT_NOT_EXECUTABLE
+    except BaseException:
         created.kill()
         created.close()
         raise

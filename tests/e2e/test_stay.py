@@ -43,6 +43,8 @@ def test_a_detached_container_lives_until_it_is_stopped(cli: Cli, image: str) ->
     assert (gone.status, "can only kill running containers" in gone.err) == (125, True)
     assert cli.ok("logs", "web") == "up\nup\n"
     assert cli.ok("restart", "web") == "web\n"
+    ended = cli.ok("inspect", "web", "--format={{.State.FinishedAt}}")
+    assert not ended.startswith("0001")  # of the life before
     assert status_of(cli, "web") == "running 0"
 
 
@@ -74,6 +76,7 @@ def test_exec_has_the_status_and_streams_of_its_process(cli: Cli, image: str) ->
                'echo "$FROM $MORE $PWD $(id -u):$(id -g)"; cat >&2; exit 5', stdin="typed\n")  # fmt: skip
     assert (done.status, done.out, done.err) == (5, "run exec /tmp 1000:1000\n", "typed\n")
     assert [cli("exec", "c", word).status for word in ("nosuchprogram", "/tmp", "false")] == [127, 126, 1]
+    assert cli("exec", "-w/nosuch", "c", "true").status == 127
     cli.ok("exec", "-d", "c", "sh", "-c", "echo done > /flag; sleep 1000")
     assert cli.ok("exec", "c", "sh", "-c", "until test -s /flag; do sleep 0.1; done; cat /flag") == "done\n"
     cli.ok("stop", "-t0", "c")

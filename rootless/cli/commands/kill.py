@@ -44,7 +44,8 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     text = parsed.text("signal") or "KILL"
     number = signals.number(text)
     if number is None:
-        raise UsageError("valid signals are 1 through 64" if text.isdigit() and int(text) else f"invalid signal: {text}")
+        beyond = text.isdigit() and int(text) > 0
+        raise UsageError("valid signals are 1 through 64" if beyond else f"invalid signal: {text}")
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     failed = 0
