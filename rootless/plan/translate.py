@@ -430,6 +430,8 @@ def capability_sets(options: RunOptions, unprivileged: bool) -> CapSets:
     for name in (*added, *dropped):
         if name != "CAP_ALL" and name not in caps.BITS:
             raise UsageError(f'"{name}": unknown capability')
+    if "CAP_ALL" in added and "CAP_ALL" in dropped:
+        raise UsageError("adding all caps and removing all caps not allowed")
     for name in added:
         if name in dropped and name != "CAP_ALL":
             raise UsageError(f'capability "{name}" cannot be dropped and added')

@@ -281,7 +281,7 @@ def test_host_namespaces(programs: Programs) -> None:
             125,
             "Error: running container create option: stat /no/such: no such file or directory\n",
         ),
-        (["--cidfile", "/no/such", "plain", "true"], 125, "Error: opening cidfile /no/such: "),
+        (["--cidfile", "/no/such", "plain", "true"], 125, "Error: opening cidfile /no/such\n"),
         (["--pull=never", "localhost/absent", "true"], 125, "Error: localhost/absent: image not known\n"),
         (
             ["--preserve-fds", "9", "plain", "true"],

@@ -254,8 +254,15 @@ def test_low_hard_limits_are_kept_and_said_once() -> None:
         ("--entrypoint '' plain", 125, "no command or entrypoint provided, and no CMD or ENTRYPOINT from image"),
         ("-u nobody plain", 126, "unable to find user nobody: no matching entries in passwd file"),
         ("-w rel plain", 126, f'workdir "rel" does not exist on container {ID}'),
+        ("--cap-add all --cap-drop ALL plain", 125, "adding all caps and removing all caps not allowed"),
         ("--cap-add frob plain", 125, '"CAP_FROB": unknown capability'),
         ("--cap-add chown --cap-drop CHOWN plain", 125, 'capability "CAP_CHOWN" cannot be dropped and added'),
+        (
+            "--uts container:other -h x plain",
+            125,
+            "invalid config provided: cannot set hostname when running in the host UTS namespace: "
+            "invalid configuration",
+        ),
         (
             "--uts host -h x plain",
             125,
