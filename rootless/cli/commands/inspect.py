@@ -151,8 +151,13 @@ def _complete(row: dict[str, Any]) -> None:
         "": {"SizeRw": NIL_POINTER, "SizeRootFs": NIL_POINTER},
         "State": {"ConmonPid": 0, "CgroupPath": ""},
         "NetworkSettings": {"Networks": NIL_MAP},
-        "Config": {"Healthcheck": NIL_POINTER, "CreateCommand": NIL_LIST, "Secrets": NIL_LIST, "Timezone": "",
-                   "SdNotifyMode": row["Config"].get("sdNotifyMode", "")},
+        "Config": {
+            "Healthcheck": NIL_POINTER,
+            "CreateCommand": NIL_LIST,
+            "Secrets": NIL_LIST,
+            "Timezone": "",
+            "SdNotifyMode": row["Config"].get("sdNotifyMode", ""),
+        },
     }
     for key, fields in empty.items():
         for name, value in fields.items():
