@@ -320,6 +320,11 @@ def _user(
 
 
 def _hostname(options: RunOptions, around: Surroundings) -> str:
+    if options.add_hosts and options.network.mode.startswith("container:"):
+        raise UsageError(
+            "invalid config provided: cannot set extra host entries when the container is joined to another "
+            "containers network namespace: invalid configuration"
+        )
     if options.hostname and (options.uts == "host" or options.uts.startswith("container:")):
         raise UsageError(
             "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration"

@@ -258,6 +258,12 @@ def test_low_hard_limits_are_kept_and_said_once() -> None:
         ("--cap-add frob plain", 125, '"CAP_FROB": unknown capability'),
         ("--cap-add chown --cap-drop CHOWN plain", 125, 'capability "CAP_CHOWN" cannot be dropped and added'),
         (
+            "--network container:other --add-host a:1.1.1.1 plain",
+            125,
+            "invalid config provided: cannot set extra host entries when the container is joined to another "
+            "containers network namespace: invalid configuration",
+        ),
+        (
             "--uts container:other -h x plain",
             125,
             "invalid config provided: cannot set hostname when running in the host UTS namespace: "
