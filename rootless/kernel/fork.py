@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal
 import gc
+import os
 import posix
 import sys
 
@@ -49,7 +50,7 @@ def fork_child(channel: Fd, work: Callable[[], int]) -> int:
         code = work()
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
-        posix._exit(code)
+        os._exit(code)
