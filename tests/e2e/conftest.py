@@ -10,6 +10,7 @@ import pytest
 from tests.support import capabilities, images, registry
 from tests.support.cli import Cli
 from tests.support.embedded import EmbeddedRegistry
+from tests.support.pulling import BIG
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +68,14 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     program = Cli(tmp_path / "roots")
     yield program
     program.clean()
+
+
+@pytest.fixture(scope="session")
+def large() -> images.Image:
+    """An image whose second layer has three megabytes that do not compress."""
+    layers = (
+        images.Layer((images.File("a", b"a"),)),
+        images.Layer((images.File("big", BIG),)),
+        images.Layer((images.File("c", b"c"),), "zstd"),
+    )
+    return images.Image(layers)
