@@ -117,9 +117,6 @@ def check_spec(spec: Spec) -> None:
             raise SpecError("a bind mount needs a source", pointer=f"/mounts/{at}/source")
         if options.tmpcopyup and mount.destination.strip("/") == "":
             raise SpecError("tmpcopyup has nothing to copy over the root itself", pointer=f"/mounts/{at}/options")
-        if options.idmap or mount.uid_mappings or mount.gid_mappings:
-            # The kernel wants CAP_SYS_ADMIN over the file system itself (mount_setattr(2) EPERM).
-            raise SpecError("id-mapped mounts need the machine's root", pointer=f"/mounts/{at}")
     _check_linux(spec, spec.linux)
     if spec.hooks is not None:
         for stage in ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop"):

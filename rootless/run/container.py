@@ -151,6 +151,10 @@ def create_container(request: CreateRequest) -> Container:
         said += notes
         now = replace(now, cgroup=cgroup.ref)
         slots = open_slots(spec, cgroup.fd)
+        if any([m.uid_mappings or m.gid_mappings or any(["idmap" in o for o in m.options]) for m in spec.mounts]):
+            from rootless.run.idmounts import open_mapped
+
+            slots += open_mapped(spec, request.bundle.path)
         if request.waits:
             socket_path = f"{state.directory(request.root, request.id)}/{state.START_SOCKET}"
             slots.append(("start", listening_socket(socket_path)))
