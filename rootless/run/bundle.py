@@ -117,6 +117,12 @@ def check_spec(spec: Spec) -> None:
             raise SpecError("a bind mount needs a source", pointer=f"/mounts/{at}/source")
         if options.tmpcopyup and mount.destination.strip("/") == "":
             raise SpecError("tmpcopyup has nothing to copy over the root itself", pointer=f"/mounts/{at}/options")
+        mapped = options.idmap or mount.uid_mappings or mount.gid_mappings
+        if mapped and not (options.bind or mount.type == "bind"):
+            raise SpecError("only bind mounts can be id-mapped", pointer=f"/mounts/{at}")
+        both = (mount.uid_mappings or spec.linux.uid_mappings) and (mount.gid_mappings or spec.linux.gid_mappings)
+        if mapped and not both:
+            raise SpecError("an id-mapped mount needs uidMappings and gidMappings", pointer=f"/mounts/{at}")
     _check_linux(spec, spec.linux)
     if spec.hooks is not None:
         for stage in ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop"):

@@ -42,10 +42,6 @@ def open_mapped(spec: Spec, bundle: str) -> list[tuple[str, Fd]]:
             linux = spec.linux
             uids = mount.uid_mappings or (linux.uid_mappings if linux else ())
             gids = mount.gid_mappings or (linux.gid_mappings if linux else ())
-            if not (options.bind or mount.type == "bind"):
-                raise SpecError("only bind mounts can be id-mapped", pointer=pointer)
-            if not uids or not gids:
-                raise SpecError("an id-mapped mount needs uidMappings and gidMappings", pointer=pointer)
             source = mount.source or ""
             try:
                 made.append((SLOT + mount.destination, _mapped(
