@@ -205,19 +205,6 @@ def _known_hint(error: RootlessError) -> str | None:
     """Return what the table of hints says about a failed system call; imported only now."""
     if not isinstance(error, (KernelError, LaunchError)) or not error.syscall:
         return None
-    import os
-
-    from rootless.kernel.hints import hint_for
-
-    return hint_for(error, os.environ)
-
-
-def _known_remedy(error: RootlessError) -> str | None:
-    """Return what the table of hints says about a system call that failed."""
-    from rootless.errors import KernelError, LaunchError
-
-    if not isinstance(error, (KernelError, LaunchError)) or not error.syscall:
-        return None
     from rootless.kernel.hints import hint_for
 
     return hint_for(error, os.environ)

@@ -19,6 +19,7 @@ from rootless.spec.runtime import Process, Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.spec.linux import IdMapping, Linux
+    from rootless.spec.runtime import Mount
 
 CONFIG = "config.json"
 _UNIQUE = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
@@ -117,7 +118,7 @@ def check_spec(spec: Spec) -> None:
             raise SpecError("a bind mount needs a source", pointer=f"/mounts/{at}/source")
         if options.tmpcopyup and mount.destination.strip("/") == "":
             raise SpecError("tmpcopyup has nothing to copy over the root itself", pointer=f"/mounts/{at}/options")
-        mapped = options.idmap or mount.uid_mappings or mount.gid_mappings
+        mapped = is_mapped(mount)
         if mapped and not (options.bind or mount.type == "bind"):
             raise SpecError("only bind mounts can be id-mapped", pointer=f"/mounts/{at}")
         both = (mount.uid_mappings or spec.linux.uid_mappings) and (mount.gid_mappings or spec.linux.gid_mappings)
@@ -160,6 +161,11 @@ def check_process(process: Process, base: str = "/process") -> None:
         check_affinity(process.exec_cpu_affinity, base)
     if process.io_priority is not None and not 0 <= process.io_priority.priority <= 7:
         raise SpecError(f"{process.io_priority.priority} is not between 0 and 7", pointer=f"{base}/ioPriority/priority")
+
+
+def is_mapped(mount: Mount) -> bool:
+    """Say whether the owners of a mount are to be mapped (run/idmounts.py)."""
+    return bool(mount.uid_mappings or mount.gid_mappings or any(["idmap" in word for word in mount.options]))
 
 
 def _check_linux(spec: Spec, linux: Linux) -> None:

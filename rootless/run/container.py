@@ -18,7 +18,7 @@ from rootless.kernel.undo import Undo
 from rootless.plan.launch import LaunchContext, LaunchPlan, plan_launch
 from rootless.plan.wire import Op
 from rootless.run import identity, state
-from rootless.run.bundle import Bundle
+from rootless.run.bundle import Bundle, is_mapped
 from rootless.run.cgroups.driver import CgroupRequest, make_cgroup
 from rootless.run.create import Created, create, hard_limits, listening_socket
 from rootless.run.home import with_home
@@ -151,7 +151,7 @@ def create_container(request: CreateRequest) -> Container:
         said += notes
         now = replace(now, cgroup=cgroup.ref)
         slots = open_slots(spec, cgroup.fd)
-        if any([m.uid_mappings or m.gid_mappings or any(["idmap" in o for o in m.options]) for m in spec.mounts]):
+        if any([is_mapped(mount) for mount in spec.mounts]):
             from rootless.run.idmounts import open_mapped
 
             slots += open_mapped(spec, request.bundle.path)

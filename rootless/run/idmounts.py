@@ -12,18 +12,15 @@ from rootless.errors import KernelError, SpecError
 from rootless.kernel.enter import nested_namespace
 from rootless.kernel.fds import Fd
 from rootless.kernel.mounts import MOUNT_ATTR_IDMAP, mount_setattr, open_tree
+from rootless.run.bundle import is_mapped
 from rootless.spec import mountopts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.spec.linux import IdMapping
-    from rootless.spec.runtime import Mount, Spec
+    from rootless.spec.runtime import Spec
 
 SLOT = "mount:"
-
-
-def is_mapped(mount: Mount, options: mountopts.MountOptions) -> bool:
-    return bool(options.idmap or mount.uid_mappings or mount.gid_mappings)
 
 
 def open_mapped(spec: Spec, bundle: str) -> list[tuple[str, Fd]]:
@@ -35,9 +32,9 @@ def open_mapped(spec: Spec, bundle: str) -> list[tuple[str, Fd]]:
     made: list[tuple[str, Fd]] = []
     try:
         for at, mount in enumerate(spec.mounts):
-            options = mountopts.parse(mount.options)
-            if not is_mapped(mount, options):
+            if not is_mapped(mount):
                 continue
+            options = mountopts.parse(mount.options)
             pointer = f"/mounts/{at}"
             linux = spec.linux
             uids = mount.uid_mappings or (linux.uid_mappings if linux else ())
