@@ -1,12 +1,15 @@
 """One file with the compiled code of the programs, and the finder that imports from it.
 
-The ordinary import costs each of some eighty modules a look into directories, the source's and the .pyc's stat, and
-seven system calls for reading: 3 ms or more of a launch. scripts/hatch_build.py writes the pack; without one, or where
-an entry is older than its source, the ordinary import does the work.
+The ordinary import costs each of some ninety modules a look into directories, the source's and the .pyc's stat, seven
+system calls for reading and the import system's own steps: half of what a launch takes in Python. The pack knows what
+each module imports at its top, so that the first import of one reads and runs all that it stands on, in order, in one
+go. scripts/hatch_build.py writes it; without one, or where an entry is older than its source, the ordinary import does
+the work.
 
 Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then code objects (marshal), one after another.
-         The index is {module: (is a package, offset, size, mtime in ns of the source, size of the source)}; in a wheel
-         the two last are 0 and not compared, because installers set times as they like
+         The index is a pair: {module: (is a package, offset, size, mtime in ns of the source, size of the source,
+         modules of the pack that it imports at its top)} and the names of compiled modules beside them; in a wheel
+         mtime and size of the source are 0 and not compared, because installers set times as they like
 Source:  PEP 451 (finders and loaders), PEP 552 (why a .pyc that is distributed need not be checked)
 """
 
@@ -15,6 +18,7 @@ import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec
+from _thread import _count as other_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +26,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     Identity = tuple[int, int, int]
-    Index = dict[str, tuple[bool, int, int, int, int]]
+    Row = tuple[bool, int, int, int, int, tuple[str, ...]]
 
-MAGIC = b"rootless pack 1\n"
-FIRST_READ_BYTES = 1 << 15
+MAGIC = b"rootless pack 2\n"
+FIRST_READ_BYTES = 1 << 16
+GAP_BYTES = 1 << 15  # what is read for nothing, rather than with a call of its own
+BACKEND = "_cffi_backend"
 
 
 def pack_path(root: str) -> str:
@@ -37,50 +43,47 @@ def install(root: str) -> None:
     """Import the modules below *root* from its pack from now on, if there is one."""
     path = pack_path(root)
     start = len(MAGIC) + 4
-    head, identity = _read(path, 0, FIRST_READ_BYTES)
-    if head[: len(MAGIC)] != MAGIC:
+    head, identity = _read(path, ((0, FIRST_READ_BYTES),))
+    if head[0][: len(MAGIC)] != MAGIC:
         return
-    end = start + int.from_bytes(head[len(MAGIC) : start], "little")
-    if len(head) < end:
-        head, identity = _read(path, 0, end)
-    sys.meta_path.insert(0, Pack(root, path, identity, marshal.loads(head[start:end]), end))
+    end = start + int.from_bytes(head[0][len(MAGIC) : start], "little")
+    if len(head[0]) < end:
+        head, identity = _read(path, ((0, end),))
+    index, extensions = marshal.loads(head[0][start:end])
+    sys.meta_path.insert(0, Pack(root, path, identity, index, extensions, end))
 
 
 class Pack:
     """Finder and loader of what the index lists."""
 
-    def __init__(self, root: str, path: str, identity: "Identity", index: "Index", base: int) -> None:
+    def __init__(self, root: str, path: str, identity: "Identity", index: "dict[str, Row]", extensions: "Sequence[str]",
+                 base: int) -> None:  # fmt: skip
         self.root, self.path, self.identity, self.index, self.base = root, path, identity, index, base
+        self.extensions = extensions
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> ModuleSpec | None:
         """Return the spec of module *name*; None, for the other finders, where it is not here or has changed.
 
+        What the module imports at its top is imported here, before it.
+
         The file is opened each time: a descriptor that stays would take a number which the caller may have meant for
         the container (--preserve-fds). So it may be another one by now, of a newer version: then it is left alone.
         """
-        entry = self.index.get(name)
-        if entry is None:
+        if name not in self.index:
+            return self._extension(name)
+        if not self._is_fresh(name):
             return None
-        place = f"{self.root}/{name.replace('.', '/')}"
-        origin = f"{place}/__init__.py" if entry[0] else f"{place}.py"
-        if entry[3]:
-            try:
-                now = posix.stat(origin)
-            except OSError:
-                return None
-            if now.st_mtime_ns != entry[3] or now.st_size != entry[4]:
-                return None
-        code, identity = _read(self.path, self.base + entry[1], entry[2])
-        if identity != self.identity:
+        # Modules are run without the import system's locks, which only other threads need.
+        batch = self._needs(name) if not other_threads() else []
+        codes = self._codes([*batch, name])
+        if not codes:
             return None
-        spec = ModuleSpec(name, self, loader_state=code, origin=origin, is_package=entry[0])  # type: ignore[arg-type]
-        spec.has_location = True
-        spec.cached = self.path  # or the import system would work out where a .pyc would lie, part by part
-        if entry[0]:
-            spec.submodule_search_locations = [place]
-        return spec
+        for needed in batch:
+            if needed not in sys.modules:
+                self._import(needed, codes[needed])
+        return self._spec(name, codes[name])
 
     def create_module(self, spec: ModuleSpec) -> "ModuleType | None":
         """Leave making the module to the import system."""
@@ -91,22 +94,127 @@ class Pack:
         spec = module.__spec__
         if spec is None:
             raise ImportError(f"{module.__name__} has no spec")
-        code = marshal.loads(spec.loader_state)
-        spec.loader_state = None
+        code, spec.loader_state = spec.loader_state, None
+        self._run(module, code)
+
+    def _run(self, module: "ModuleType", data: "memoryview") -> None:
+        code = marshal.loads(data)
         origin = module.__file__ or ""
         if code.co_filename != origin:  # it was compiled elsewhere: tracebacks name the file that is here
             _imp._fix_co_filename(code, origin)  # type: ignore[attr-defined]
         exec(code, module.__dict__)
 
+    def _import(self, name: str, data: "memoryview") -> None:
+        """Do what the import system does for a module, one step after the other."""
+        spec = self._spec(name, data)
+        module = type(sys)(name)
+        module.__spec__, module.__loader__, module.__file__ = spec, self, spec.origin
+        module.__package__, _, own = name.rpartition(".")
+        module.__cached__ = self.path  # type: ignore[attr-defined]
+        if spec.submodule_search_locations is not None:
+            module.__package__, module.__path__ = name, spec.submodule_search_locations
+        parent = sys.modules.get(name.rpartition(".")[0])
+        sys.modules[name] = module
+        try:
+            self._run(module, data)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        spec.loader_state = None
+        if parent is not None:
+            setattr(parent, own, module)
 
-def _read(path: str, at: int, size: int) -> "tuple[bytes, Identity]":
-    """Return *size* bytes of the file at *path* and which file that is; no bytes where it cannot be read."""
+    def _needs(self, name: str) -> list[str]:
+        """Return what *name* stands on and is not imported yet, in the order in which Python would get to it."""
+        found: list[str] = []
+        seen = {name}
+        index, modules = self.index, sys.modules
+
+        def visit(one: str) -> None:
+            for needed in index[one][5]:
+                if needed not in seen and needed not in modules:
+                    seen.add(needed)
+                    visit(needed)
+                    if self._is_fresh(needed):
+                        found.append(needed)
+
+        visit(name)
+        return found
+
+    def _is_fresh(self, name: str) -> bool:
+        """Say whether the source of *name* is the one that was packed."""
+        row = self.index[name]
+        if not row[3]:
+            return True
+        try:
+            now = posix.stat(self._origin(name, row[0]))
+        except OSError:
+            return False
+        return now.st_mtime_ns == row[3] and now.st_size == row[4]
+
+    def _origin(self, name: str, is_package: bool) -> str:
+        place = f"{self.root}/{name.replace('.', '/')}"
+        return f"{place}/__init__.py" if is_package else f"{place}.py"
+
+    def _spec(self, name: str, data: "memoryview") -> ModuleSpec:
+        is_package = self.index[name][0]
+        origin = self._origin(name, is_package)
+        spec = ModuleSpec(name, self, loader_state=data, origin=origin, is_package=is_package)  # type: ignore[arg-type]
+        spec.has_location = True
+        spec.cached = self.path  # or the import system would work out where a .pyc would lie, part by part
+        if is_package:
+            spec.submodule_search_locations = [origin[: -len("/__init__.py")]]
+        return spec
+
+    def _codes(self, names: list[str]) -> "dict[str, memoryview]":
+        """Return the compiled code of each of *names*, with few calls; nothing where the file is another one by now."""
+        runs: list[tuple[int, int]] = []
+        for at, size in sorted([self.index[name][1:3] for name in names]):
+            if runs and at - runs[-1][1] <= GAP_BYTES:
+                runs[-1] = runs[-1][0], at + size
+            else:
+                runs.append((at, at + size))
+        read, identity = _read(self.path, [(self.base + at, end - at) for at, end in runs])
+        if identity != self.identity:
+            return {}
+        found: dict[str, memoryview] = {}
+        for (start, end), data in zip(runs, read, strict=True):
+            view = memoryview(data)
+            for name in names:
+                at, size = self.index[name][1:3]
+                if start <= at < end:
+                    found[name] = view[at - start : at - start + size]
+        return found
+
+    def _extension(self, name: str) -> ModuleSpec | None:
+        """Return the spec of a compiled module of ours, or of the one they all need, without listing directories."""
+        suffix = _imp.extension_suffixes()[0]
+        if name in self.extensions:
+            places = [f"{self.root}/{name.replace('.', '/')}{suffix}"]
+        elif name == BACKEND:
+            places = [f"{path}/{name}{suffix}" for path in sys.path if path.endswith("-packages")]
+        else:
+            return None
+        for place in places:
+            try:
+                posix.stat(place)
+            except OSError:
+                continue
+            from _frozen_importlib_external import ExtensionFileLoader, spec_from_file_location
+
+            return spec_from_file_location(name, place, loader=ExtensionFileLoader(name, place))
+        return None
+
+
+def _read(path: str, parts: "Sequence[tuple[int, int]]") -> "tuple[list[bytes], Identity]":
+    """Return *parts* (offset, size) of the file at *path* and which file that is; empty where it cannot be read."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
-        return b"", (0, 0, 0)
+        return [b""] * len(parts), (0, 0, 0)
     try:
         about = posix.fstat(fd)
-        return posix.pread(fd, size, at), (about.st_ino, about.st_mtime_ns, about.st_size)
+        read = [posix.pread(fd, size, at) for at, size in parts]
+        return read, (about.st_ino, about.st_mtime_ns, about.st_size)
     finally:
         posix.close(fd)

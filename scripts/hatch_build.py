@@ -48,6 +48,11 @@ PACKED = (
     *("rootless/cli/*.py", "rootless/cli/commands/*.py", "rootless/engine/*.py"),
     *("rootless/proto/*.py", "rootless/pull/plain.py", "rootless/unpack/*.py", "netns/*.py", "fuse_overlay/*.py"),
 )
+# What lies at the beginning of the pack, with all that it imports: read in one piece by most launches.
+FIRST = (
+    *("rootless.cli.main", "rootless.cli.parser", "rootless.cli.commands.ps", "rootless.cli.commands.start"),
+    *("rootless.supervise.session", "rootless.supervise.logs", "rootless.cli.commands.run"),
+)
 PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
 STAGE = "rootless/stage"
 EXT_SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
@@ -104,6 +109,44 @@ def replace_file(source: Path, target: Path) -> None:
     fresh.replace(target)
 
 
+class Shorter(ast.NodeTransformer):
+    """Leaves out what no program looks at: docstrings and the annotations of functions and of a module's names.
+
+    Those of classes are the fields of records.
+    """
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        node.body = [self.plain(line) for line in node.body]
+        return self.without_docstring(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self.without_docstring(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        arguments = node.args
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs,
+                         arguments.vararg, arguments.kwarg):  # fmt: skip
+            if argument is not None:
+                argument.annotation = None
+        node.returns = None
+        return self.without_docstring(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
+
+    def plain(self, line: ast.stmt) -> ast.stmt:
+        if isinstance(line, ast.AnnAssign) and line.value is not None:
+            return ast.copy_location(ast.Assign([line.target], line.value), line)
+        return line
+
+    def without_docstring(self, node: Any) -> ast.AST:
+        self.generic_visit(node)
+        if ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+            if not node.body and not isinstance(node, ast.Module):
+                node.body = [ast.Pass()]
+        return node  # type: ignore[no-any-return]
+
+
 def compiled(path: Path) -> Any:
     """Return the code of the module at *path*, the statement `from __future__ import annotations` as a flag.
 
@@ -112,23 +155,65 @@ def compiled(path: Path) -> Any:
     tree = ast.parse(path.read_bytes(), str(path))
     future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     tree.body = [node for node in tree.body if node not in future]
+    tree = ast.fix_missing_locations(Shorter().visit(tree))
     flags = __future__.annotations.compiler_flag if future else 0
     return compile(tree, str(path), "exec", flags=flags, dont_inherit=True, optimize=0)
 
 
-def pack_body(root: Path, sources: list[Path], *, checked: bool) -> bytes:
-    """Return what follows the magic of a pack of *sources* below *root*."""
-    index: dict[str, tuple[bool, int, int, int, int]] = {}
+def module_name(root: Path, path: Path) -> str:
+    """Return the name under which the source at *path* is imported."""
+    words = path.relative_to(root).with_suffix("").parts
+    return ".".join(words[:-1] if words[-1] == "__init__" else words)
+
+
+def imported(path: Path, known: set[str]) -> tuple[str, ...]:
+    """Return those of *known* that the module at *path* imports in any case, in order, packages before what is in them.
+
+    What stands in a condition, a `try` or a function is left to the moment when it is wanted.
+    """
+    names: list[str] = []
+    for line in ast.parse(path.read_bytes(), str(path)).body:
+        if isinstance(line, ast.Import):
+            names += [alias.name for alias in line.names]
+        elif isinstance(line, ast.ImportFrom) and line.module and not line.level:
+            names += [line.module, *(f"{line.module}.{alias.name}" for alias in line.names)]
+    found: dict[str, None] = {}
+    for name in names:
+        words = name.split(".")
+        for size in range(1, len(words) + 1):
+            one = ".".join(words[:size])
+            if one in known:
+                found[one] = None
+    return tuple(found)
+
+
+def pack_body(root: Path, sources: list[Path], *, checked: bool, extensions: tuple[str, ...] = ()) -> bytes:
+    """Return what follows the magic of a pack of *sources* below *root*; modules that are used together lie together."""
+    paths = {module_name(root, path): path for path in sources}
+    needs = {name: imported(path, set(paths)) for name, path in paths.items()}
+    order: dict[str, None] = {}
+
+    def place(name: str, above: tuple[str, ...]) -> None:
+        for needed in needs[name]:
+            if needed not in above and needed not in order:
+                place(needed, (*above, needed))
+        order[name] = None
+
+    for name in (*(name for name in FIRST if name in paths), *paths):
+        if name not in order:
+            place(name, (name,))
+    index: dict[str, tuple[bool, int, int, int, int, tuple[str, ...]]] = {}
     code = bytearray()
-    for path in sources:
-        words = path.relative_to(root).with_suffix("").parts
-        package = words[-1] == "__init__"
+    for name in order:
+        path = paths[name]
         about = path.stat()
         blob = marshal.dumps(compiled(path))
         times = (about.st_mtime_ns, about.st_size) if checked else (0, 0)
-        index[".".join(words[:-1] if package else words)] = (package, len(code), len(blob), *times)
+        # A package above is there before any module in it is asked for.
+        above = tuple([needed for needed in needs[name] if not name.startswith(f"{needed}.")])
+        index[name] = (path.name == "__init__.py", len(code), len(blob), *times, above)
         code += blob
-    head = marshal.dumps(index)
+    head = marshal.dumps((index, extensions))
     return len(head).to_bytes(4, "little") + head + code
 
 
@@ -281,7 +366,10 @@ class Builder:
         if not self.stale(product, sources):
             return
         product.parent.mkdir(parents=True, exist_ok=True)
-        product.write_bytes(module.MAGIC + pack_body(ROOT, sources, checked=checked))
+        compiled_too = [place for place in self.products.values() if place.endswith(EXT_SUFFIX)]
+        extensions = tuple(sorted([place.removesuffix(EXT_SUFFIX).replace("/", ".") for place in compiled_too]))
+        body = pack_body(ROOT, sources, checked=checked, extensions=extensions)
+        product.write_bytes(module.MAGIC + body)
 
     # ---- launchers
 

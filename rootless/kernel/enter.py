@@ -50,17 +50,25 @@ class Identity:
 class Entering:
     """A user namespace on its way: found or being made by `enter` while this process does other things.
 
-    Owner: `finish` consumes it; one that is never finished goes with this process
+    Owner: `finish` or `abandon` consumes it; what is left of neither goes with this process
     """
 
     def __init__(self, run_root: str, mode: UsernsMode, environ: Mapping[str, str]) -> None:
-        self._mode = mode
+        self.run_root = run_root
+        self.mode = mode
         self._facts = idmaps.read_facts(environ)
         self._plan = plan_userns(mode, self._facts)
         self._inside = self._plan.shared and is_unshared(environ)
         look = self._plan.shared and not self._inside
         self._namespace = _find_live(run_root, self._plan) if look else None
         self._making = _Making(self._plan) if self._namespace is None and not self._inside else None
+
+    def abandon(self) -> None:
+        """Give it up: it is not the one that is wanted."""
+        if self._namespace is not None:
+            self._namespace.close()
+        if self._making is not None:
+            self._making.abandon()
 
     def finish(self) -> Identity:
         """Move this process into the namespace, as its root, with its own mounts.
@@ -81,7 +89,7 @@ class Entering:
             try:
                 namespace = self._making.result()
             except NotSupported as error:
-                plan = plan_single(plan, self._mode, self._facts, reason=error.message)
+                plan = plan_single(plan, self.mode, self._facts, reason=error.message)
                 namespace = _Making(plan).result()
         assert namespace is not None
         with namespace:
@@ -176,6 +184,13 @@ class _Making:
         self._said = memfd("enter-stderr")
         with theirs:
             self._pid = spawn(argv, fds={3: theirs, 2: self._said})
+
+    def abandon(self) -> None:
+        """End the program and let the namespace go with it."""
+        self._socket.close()
+        self._said.close()
+        posix.kill(self._pid, 9)
+        wait_pid(self._pid)
 
     def result(self) -> Fd:
         """Return the new namespace.

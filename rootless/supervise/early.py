@@ -27,12 +27,20 @@ class Early:
     Owner: `close` ends the network unless it was handed over; the namespace goes with this process
     """
 
-    def __init__(self, options: RunOptions, run_root: str, environ: Mapping[str, str]) -> None:
-        """Begin. Raises: UsageError, NotSupported, KernelError"""
+    def __init__(
+        self, options: RunOptions, run_root: str, environ: Mapping[str, str], entering: Entering | None = None
+    ) -> None:
+        """Begin; *entering* is a user namespace that was begun before the options were known.
+
+        Raises: UsageError, NotSupported, KernelError
+        """
         mode = userns_mode(options)
         self.net, self.warnings = network(options, options.publish)
         self.pending: Pending | None = None
-        self.entering = Entering(run_root, mode, environ)
+        if entering is not None and (entering.mode != mode or entering.run_root != run_root):
+            entering.abandon()
+            entering = None
+        self.entering = entering or Entering(run_root, mode, environ)
         if not options.publish_all:  # else the ports of the image have to be known first
             self.pending = choose(self.net).prepare(self.net)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.cli.commands.run import asked_options, driver_of, global_words, puller, with_others
+from rootless.cli.commands.run import asked_options, with_others
 from rootless.cli.parser import parse
+from rootless.cli.supervising import driver_of, global_words, puller
 from rootless.cli.table_run import CREATE_COMMAND as COMMAND
 from rootless.errors import NotFound, RootlessError
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 import os
 import select
 import sys
-import time
 
+from rootless.cli import ahead
 from rootless.cli.flags_run import run_options
 from rootless.cli.parser import parse
+from rootless.cli.supervising import global_words, puller, supervise
 from rootless.cli.table_run import COMMAND
-from rootless.errors import RootlessError, UsageError
+from rootless.errors import UsageError
 from rootless.plan.namespaces import modes_of, needs
 from rootless.plan.options import GlobalOptions, RunOptions
 from rootless.spec.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rootless.cli.parser import Parsed
-    from rootless.cli.progress import PullChild
     from rootless.store.layout import Roots
-    from rootless.supervise.detach import Forked, Link
+    from rootless.supervise.detach import Forked
 
 __all__ = ["COMMAND", "main"]
 
@@ -65,7 +63,8 @@ def main(argv: list[str], options: GlobalOptions) -> int:
     pull = puller(options)
     on_terminal = asked.tty and asked.interactive and asked.attach is None and os.isatty(0)
     if not asked.detach and not on_terminal:
-        return _supervise(asked, roots, options, pull, None)
+        ahead.drop()
+        return supervise(asked, roots, options, pull)
     return _forked(asked, roots, options, pull)
 
 
@@ -76,15 +75,6 @@ def with_others(asked: RunOptions, roots: Roots) -> RunOptions:
     from rootless.supervise import joining
 
     return joining.by_id(asked, roots)
-
-
-def shared_ids(asked: RunOptions, roots: Roots) -> RunOptions:
-    """Return *asked* with the ids of the container whose user namespace it names. Raises: UsageError"""
-    if not asked.userns.startswith("container:"):
-        return asked
-    from rootless.supervise.joining import with_shared_ids
-
-    return with_shared_ids(asked, roots)
 
 
 def asked_options(parsed: Parsed, options: GlobalOptions) -> RunOptions:
@@ -109,23 +99,6 @@ def asked_options(parsed: Parsed, options: GlobalOptions) -> RunOptions:
 
         asked = replace(asked, devices=expand_devices(asked.devices))
     return asked
-
-
-def _supervise(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: puller, link: Link | None) -> int:
-    from rootless.cli.main import warn
-    from rootless.supervise.early import Early
-
-    early = Early(shared_ids(asked, roots), roots.run, os.environ)
-    try:
-        if link is None:
-            pull.begin(asked, roots)
-        from rootless.supervise.session import Caller, run
-
-        caller = Caller(os.environ, pull, warn, tracer(options.log_level))
-        return run(asked, roots, driver_of(options), caller, early, link)
-    finally:
-        pull.close()
-        early.close()
 
 
 def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: puller) -> int:
@@ -154,9 +127,12 @@ def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: pulle
         if text:
             warn(text)
     sys.stdout.flush()
-    forked = fork_supervisor(attached=not asked.detach)
+    forked: Forked | Link | None = ahead.run(asked, options) if asked.detach else None
+    if forked is None:
+        ahead.drop()
+        forked = fork_supervisor(attached=not asked.detach)
     if isinstance(forked, Link):
-        return _supervise(asked, roots, options, pull, forked)
+        return supervise(asked, roots, options, pull, forked)
     try:
         return _detached(forked) if asked.detach else follow(forked, tty=True, feed=True, keys=asked.detach_keys)
     finally:
@@ -208,80 +184,3 @@ def follow(forked: Forked, *, tty: bool, feed: bool, keys: str, forward: bool = 
 def _read_text(path: str) -> str:
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
-
-
-def driver_of(options: GlobalOptions) -> str:
-    return options.storage_driver or os.environ.get("ROOTLESS_STORAGE_DRIVER", "")
-
-
-class puller:
-    """Pulls images in child processes, so that no supervisor ever holds httpx, ssl or rich.
-
-    Owner: `close` ends a pull that was begun and that nobody came for
-    """
-
-    def __init__(self, options: GlobalOptions) -> None:
-        self._options = options
-        self._begun: PullChild | None = None
-
-    def __call__(self, wanted: RunOptions) -> None:
-        """Pull what *wanted* names. Blocks: until it is there; Raises: RootlessError"""
-        child, self._begun = self._begun or self._start(wanted), None
-        child.finish(quiet=wanted.quiet)
-
-    def begin(self, wanted: RunOptions, roots: Roots) -> None:
-        """Start the pull that will be asked for, if it is certain; there is much to import meanwhile."""
-        if wanted.rootfs or wanted.pull == "never":
-            return
-        if wanted.pull == "missing":
-            from rootless.store.images import lookup
-
-            try:
-                if lookup(roots, wanted.image) is not None:
-                    return
-            except RootlessError:
-                return  # it comes again where it is reported
-        self._begun = self._start(wanted)
-
-    def close(self) -> None:
-        if self._begun is not None:
-            self._begun.close()
-
-    def _start(self, wanted: RunOptions) -> PullChild:
-        from rootless.cli.progress import PullChild
-
-        first, *rest = _pull_words(wanted)
-        return PullChild([first, *global_words(self._options), *rest])
-
-
-def global_words(options: GlobalOptions) -> list[str]:
-    """Return the flags that lead a child of ours to the same roots."""
-    pairs = (("root", options.root), ("runroot", options.runroot), ("tmpdir", options.tmpdir))
-    return [f"--{name}={value}" for name, value in pairs if value]
-
-
-def _pull_words(wanted: RunOptions) -> list[str]:
-    words = ["pull", f"--policy={'newer' if wanted.pull == 'newer' else 'always'}"]
-    choice = [("arch", wanted.arch), ("os", wanted.os), ("variant", wanted.variant)]
-    if wanted.platform:
-        choice = [("platform", wanted.platform)]  # the others are its parts
-    for name, value in (*choice, ("authfile", wanted.authfile)):
-        if value:
-            words.append(f"--{name}={value}")
-    if wanted.tls_verify is not None:
-        words.append(f"--tls-verify={'true' if wanted.tls_verify else 'false'}")
-    return [*words, wanted.image]
-
-
-def tracer(level: str) -> Callable[[str], None]:
-    """Return what says how long each stage took, with --log-level debug or info."""
-    if level not in ("debug", "info", "trace"):
-        return lambda stage: None
-    last = [time.monotonic()]
-
-    def trace(stage: str) -> None:
-        now = time.monotonic()
-        sys.stderr.write(f"rootless: {stage}: {(now - last[0]) * 1000:.1f} ms\n")
-        last[0] = now
-
-    return trace

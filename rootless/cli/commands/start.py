@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.cli.commands.run import driver_of, follow, puller, shared_ids, tracer
+from rootless.cli import ahead
 from rootless.cli.parser import Command, Parsed, parse
+from rootless.cli.supervising import supervise_again
 from rootless.engine import life
 from rootless.errors import ContainerStateError, RootlessError, UsageError
 from rootless.store import containers
@@ -133,9 +134,9 @@ def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hol
         )
     start_needed(life.needs_of(container), roots, options)
     sys.stdout.flush()
-    forked = fork_supervisor(attached=False)
+    forked: Forked | Link = ahead.start(container.id, options, hold=hold) or fork_supervisor(attached=False)
     if isinstance(forked, Link):
-        os._exit(_supervise(container, roots, options, forked, (), hold=hold))
+        os._exit(supervise_again(container, roots, options, forked, (), hold=hold))
     try:
         ready, code = wait_ready(forked)
         return 0 if ready is not None else code or 125
@@ -149,30 +150,6 @@ def start_needed(names: Sequence[str], roots: Roots, options: GlobalOptions) -> 
         required = life.find(roots, str(name))
         if containers.status(roots, required) != "running":
             start_one(required, roots, options)
-
-
-def _supervise(
-    container: Container, roots: Roots, options: GlobalOptions, link: Link, attached: tuple[str, ...], *, hold: bool
-) -> int:
-    """Be the supervisor that was forked for *container*; errors are said on stderr, which is the command line's."""
-    from rootless.cli.main import report, unexpected, warn
-    from rootless.plan import saved
-    from rootless.supervise.early import Early
-
-    try:
-        early = Early(shared_ids(saved.decode(dict(container.data.get("options") or {})), roots), roots.run,
-                      os.environ)  # fmt: skip
-        try:
-            from rootless.supervise.session import Caller, start
-
-            caller = Caller(os.environ, puller(options), warn, tracer(options.log_level))
-            return start(container, roots, driver_of(options), caller, early, link=link, attached=attached, hold=hold)
-        finally:
-            early.close()
-    except RootlessError as error:
-        return report(error)
-    except Exception as error:
-        return unexpected(error)
 
 
 def _attached(container: Container, roots: Roots, options: GlobalOptions, parsed: Parsed) -> int:
@@ -189,9 +166,11 @@ def _attached(container: Container, roots: Roots, options: GlobalOptions, parsed
                       begin=status == "initialized")  # fmt: skip
     start_needed(life.needs_of(container), roots, options)
     streams = (*(("stdin",) if interactive else ()), "stdout", "stderr")
+    from rootless.cli.commands.run import follow
+
     forked: Forked | Link = fork_supervisor(attached=True)
     if isinstance(forked, Link):
-        os._exit(_supervise(container, roots, options, forked, streams, hold=False))
+        os._exit(supervise_again(container, roots, options, forked, streams, hold=False))
     try:
         return follow(forked, tty=tty, feed=interactive, keys=keys, forward=parsed.flag("sig-proxy", True))
     finally:
