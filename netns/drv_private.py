@@ -39,7 +39,7 @@ _LOST = "no private network here, the container gets none ({})"
 class PrivateDriver:
     name = "private"
 
-    def supports(self, config: NetConfig) -> Unsupported | None:
+    def supports(self, config: NetConfig | None) -> Unsupported | None:
         directory = __file__.rpartition("/")[0]
         if not any(name.startswith("_slirp.") and name.endswith(".so") for name in posix.listdir(directory)):
             return Unsupported("the binding to libslirp was not built", _HINT_BUILD)
@@ -51,17 +51,23 @@ class PrivateDriver:
         Blocks:  for the spawn
         Raises:  NotSupported - our module was not built; KernelError
         """
-        missing = self.supports(config)
+        pending = self.begin()
+        pending.configure(config)
+        return pending
+
+    def begin(self) -> Process:
+        """Start the network process; what it is to do is said later, by `configure`. Raises: as `prepare`"""
+        missing = self.supports(None)
         if missing is not None:
             raise NotSupported("private network", (missing.reason,), hint=missing.hint)
-        return Process(config)
+        return Process()
 
 
 class Process:
     """A network process that was started and is not ready yet."""
 
-    def __init__(self, config: NetConfig) -> None:
-        self._config = config
+    def __init__(self) -> None:
+        self._ports = False
         self._control, theirs = fds.socketpair()
         # Nothing of the caller's stdio goes along: `rootless run ... | head` must see the container's output end.
         # Non-blocking, so that a process with much to complain about is not held up by a reader that never comes.
@@ -76,6 +82,10 @@ class Process:
         self.pidfd: Fd | None = process.pidfd_open(self.pid)
         self._attachment: Attachment | None = None
         self._user_namespace = posix.readlink(_USER_NAMESPACE)
+
+    def configure(self, config: NetConfig) -> None:
+        """Say what network it is to be. Blocks: no"""
+        self._ports = bool(config.ports)
         fds.send_fds(self._control, wire.encode_config(config))
 
     def attach(self, netns: Fd) -> None:
@@ -105,7 +115,7 @@ class Process:
         try:
             ready = wire.decode_answer(answer)
         except NotSupported as error:
-            if self._config.ports:
+            if self._ports:
                 raise
             self.close()
             reason = _LOST.format(f"{error.message}; {error.hint}" if error.hint else error.message)

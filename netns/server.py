@@ -6,6 +6,7 @@ The messages are drawn in wire.py.
 from __future__ import annotations
 
 import _signal
+import gc
 import posix
 
 from netns import sandbox, slirp, tap, wire
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from netns.config import NetConfig, PortForward
 
 NAME = "rootless:[net]"
+COLLECTED_OBJECTS = 20_000
 _STOP_SIGNALS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
 
 
@@ -74,6 +76,7 @@ def _serve(control: Fd, stop: Fd) -> int:
     _send(control, wire.encode_ready(describe(replace(config, ipv6=ipv6), stack.ports)))
     process.set_pdeathsig(_signal.SIGCONT)  # a stopped process does not see the end of its control socket
     sandbox.shut_in()
+    gc.set_threshold(COLLECTED_OBJECTS, 20, 50)
     carry(stack, device, {control: lambda: _answer(control, stack), stop: stop_here})
     return 0
 

@@ -30,6 +30,7 @@ PROGRAMS = {
 }
 ROOT = __file__[: -len("/rootless/launcher.py")]
 START = f"{ROOT}/rootless/start.py"
+START_OBJECTS = 200_000
 _site: list[str] = []
 
 
@@ -49,8 +50,8 @@ def start() -> "NoReturn":
     Leaves by _exit after flushing: tearing the interpreter down takes 2 ms and has nothing left to do.
     """
     # Importing makes many objects and no garbage: with the usual threshold of 700 the collector looks at all of them
-    # dozens of times before the first line of a command runs (a tenth of the start-up).
-    gc.set_threshold(20_000, 20, 50)
+    # dozens of times before the first line of a command runs (a tenth of the start-up). What lives long sets its own.
+    gc.set_threshold(START_OBJECTS, 20, 50)
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         _fill_stdio()
     words = sys.argv[1:]

@@ -6,10 +6,11 @@ each module imports at its top, so that the first import of one reads and runs a
 go. scripts/hatch_build.py writes it; without one, or where an entry is older than its source, the ordinary import does
 the work.
 
-Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then code objects (marshal), one after another.
-         The index is a pair: {module: (is a package, offset, size, mtime in ns of the source, size of the source,
-         modules of the pack that it imports at its top)} and the names of compiled modules beside them; in a wheel
-         mtime and size of the source are 0 and not compared, because installers set times as they like
+Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then the pieces (marshal): tuples of the code of
+         modules that are used together. The index is {module: (is a package, number of its piece, mtime in ns of the
+         source, size of the source, modules of the pack that it imports at its top)}, the pieces' (offset, size,
+         modules), and the names of compiled modules beside them; in a wheel mtime and size of the source are 0 and not
+         compared, because installers set times as they like
 Source:  PEP 451 (finders and loaders), PEP 552 (why a .pyc that is distributed need not be checked)
 """
 
@@ -23,10 +24,11 @@ from _thread import _count as other_threads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
     Identity = tuple[int, int, int]
-    Row = tuple[bool, int, int, int, int, tuple[str, ...]]
+    Row = tuple[bool, int, int, int, tuple[str, ...]]
+    Piece = tuple[int, int, tuple[str, ...]]
 
 MAGIC = b"rootless pack 2\n"
 FIRST_READ_BYTES = 1 << 16
@@ -49,17 +51,17 @@ def install(root: str) -> None:
     end = start + int.from_bytes(head[0][len(MAGIC) : start], "little")
     if len(head[0]) < end:
         head, identity = _read(path, ((0, end),))
-    index, extensions = marshal.loads(head[0][start:end])
-    sys.meta_path.insert(0, Pack(root, path, identity, index, extensions, end))
+    sys.meta_path.insert(0, Pack(root, path, identity, end, *marshal.loads(head[0][start:end])))
 
 
 class Pack:
     """Finder and loader of what the index lists."""
 
-    def __init__(self, root: str, path: str, identity: "Identity", index: "dict[str, Row]", extensions: "Sequence[str]",
-                 base: int) -> None:  # fmt: skip
-        self.root, self.path, self.identity, self.index, self.base = root, path, identity, index, base
-        self.extensions = extensions
+    def __init__(self, root: str, path: str, identity: "Identity", base: int, index: "dict[str, Row]",
+                 pieces: "Sequence[Piece]", extensions: "Sequence[str]") -> None:  # fmt: skip
+        self.root, self.path, self.identity, self.base = root, path, identity, base
+        self.index, self.pieces, self.extensions = index, pieces, extensions
+        self.codes: dict[str, CodeType] = {}  # read and not yet run
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
@@ -77,13 +79,12 @@ class Pack:
             return None
         # Modules are run without the import system's locks, which only other threads need.
         batch = self._needs(name) if not other_threads() else []
-        codes = self._codes([*batch, name])
-        if not codes:
+        if not self._read_codes([*batch, name]):
             return None
         for needed in batch:
             if needed not in sys.modules:
-                self._import(needed, codes[needed])
-        return self._spec(name, codes[name])
+                self._import(needed)
+        return self._spec(name)
 
     def create_module(self, spec: ModuleSpec) -> "ModuleType | None":
         """Leave making the module to the import system."""
@@ -94,19 +95,18 @@ class Pack:
         spec = module.__spec__
         if spec is None:
             raise ImportError(f"{module.__name__} has no spec")
-        code, spec.loader_state = spec.loader_state, None
-        self._run(module, code)
+        self._run(module, spec.name)
 
-    def _run(self, module: "ModuleType", data: "memoryview") -> None:
-        code = marshal.loads(data)
+    def _run(self, module: "ModuleType", name: str) -> None:
+        code = self.codes.pop(name)
         origin = module.__file__ or ""
         if code.co_filename != origin:  # it was compiled elsewhere: tracebacks name the file that is here
             _imp._fix_co_filename(code, origin)  # type: ignore[attr-defined]
         exec(code, module.__dict__)
 
-    def _import(self, name: str, data: "memoryview") -> None:
+    def _import(self, name: str) -> None:
         """Do what the import system does for a module, one step after the other."""
-        spec = self._spec(name, data)
+        spec = self._spec(name)
         module = type(sys)(name)
         module.__spec__, module.__loader__, module.__file__ = spec, self, spec.origin
         module.__package__, _, own = name.rpartition(".")
@@ -116,11 +116,10 @@ class Pack:
         parent = sys.modules.get(name.rpartition(".")[0])
         sys.modules[name] = module
         try:
-            self._run(module, data)
+            self._run(module, name)
         except BaseException:
             del sys.modules[name]
             raise
-        spec.loader_state = None
         if parent is not None:
             setattr(parent, own, module)
 
@@ -131,7 +130,7 @@ class Pack:
         index, modules = self.index, sys.modules
 
         def visit(one: str) -> None:
-            for needed in index[one][5]:
+            for needed in index[one][4]:
                 if needed not in seen and needed not in modules:
                     seen.add(needed)
                     visit(needed)
@@ -144,47 +143,50 @@ class Pack:
     def _is_fresh(self, name: str) -> bool:
         """Say whether the source of *name* is the one that was packed."""
         row = self.index[name]
-        if not row[3]:
+        if not row[2]:
             return True
         try:
             now = posix.stat(self._origin(name, row[0]))
         except OSError:
             return False
-        return now.st_mtime_ns == row[3] and now.st_size == row[4]
+        return now.st_mtime_ns == row[2] and now.st_size == row[3]
 
     def _origin(self, name: str, is_package: bool) -> str:
         place = f"{self.root}/{name.replace('.', '/')}"
         return f"{place}/__init__.py" if is_package else f"{place}.py"
 
-    def _spec(self, name: str, data: "memoryview") -> ModuleSpec:
+    def _spec(self, name: str) -> ModuleSpec:
         is_package = self.index[name][0]
         origin = self._origin(name, is_package)
-        spec = ModuleSpec(name, self, loader_state=data, origin=origin, is_package=is_package)  # type: ignore[arg-type]
+        spec = ModuleSpec(name, self, origin=origin, is_package=is_package)  # type: ignore[arg-type]
         spec.has_location = True
         spec.cached = self.path  # or the import system would work out where a .pyc would lie, part by part
         if is_package:
             spec.submodule_search_locations = [origin[: -len("/__init__.py")]]
         return spec
 
-    def _codes(self, names: list[str]) -> "dict[str, memoryview]":
-        """Return the compiled code of each of *names*, with few calls; nothing where the file is another one by now."""
-        runs: list[tuple[int, int]] = []
-        for at, size in sorted([self.index[name][1:3] for name in names]):
+    def _read_codes(self, names: list[str]) -> bool:
+        """Read the code of *names* with few calls. Returns: False where the file is another one by now"""
+        wanted = sorted({self.index[name][1] for name in names if name not in self.codes})
+        runs: list[list[int]] = []
+        for number in wanted:
+            at, size, _ = self.pieces[number]
             if runs and at - runs[-1][1] <= GAP_BYTES:
-                runs[-1] = runs[-1][0], at + size
+                runs[-1][1] = at + size
             else:
-                runs.append((at, at + size))
+                runs.append([at, at + size])
+        if not runs:
+            return True
         read, identity = _read(self.path, [(self.base + at, end - at) for at, end in runs])
         if identity != self.identity:
-            return {}
-        found: dict[str, memoryview] = {}
-        for (start, end), data in zip(runs, read, strict=True):
-            view = memoryview(data)
-            for name in names:
-                at, size = self.index[name][1:3]
+            return False
+        for number in wanted:
+            at, size, members = self.pieces[number]
+            for (start, end), data in zip(runs, read, strict=True):
                 if start <= at < end:
-                    found[name] = view[at - start : at - start + size]
-        return found
+                    codes = marshal.loads(memoryview(data)[at - start : at - start + size])
+                    self.codes.update(zip(members, codes, strict=True))
+        return True
 
     def _extension(self, name: str) -> ModuleSpec | None:
         """Return the spec of a compiled module of ours, or of the one they all need, without listing directories."""

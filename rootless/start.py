@@ -2,7 +2,9 @@
 
 import sys
 
-sys.path.append(__file__[: -len("/rootless/start.py")])
+# First on the path while this one import is made, and last from then on: the directories before it are long lists.
+sys.path.insert(0, __file__[: -len("/rootless/start.py")])
 from rootless.launcher import start
 
+sys.path.append(sys.path.pop(0))
 start()

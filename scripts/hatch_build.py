@@ -48,10 +48,12 @@ PACKED = (
     *("rootless/cli/*.py", "rootless/cli/commands/*.py", "rootless/engine/*.py"),
     *("rootless/proto/*.py", "rootless/pull/plain.py", "rootless/unpack/*.py", "netns/*.py", "fuse_overlay/*.py"),
 )
-# What lies at the beginning of the pack, with all that it imports: read in one piece by most launches.
+# What is imported on its own, with all that it stands on: what the same ones of these need lies together in the pack.
 FIRST = (
-    *("rootless.cli.main", "rootless.cli.parser", "rootless.cli.commands.ps", "rootless.cli.commands.start"),
+    *("rootless.cli.main", "rootless.cli.parser", "rootless.cli.ahead", "rootless.supervise.early"),
     *("rootless.supervise.session", "rootless.supervise.logs", "rootless.cli.commands.run"),
+    *(f"rootless.cli.commands.{verb}" for verb in ("start", "ps", "images", "exec", "stop", "rm", "logs", "inspect")),
+    *("netns.server", "rootless.cli.oci"),
 )
 PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
 STAGE = "rootless/stage"
@@ -202,19 +204,41 @@ def pack_body(root: Path, sources: list[Path], *, checked: bool, extensions: tup
     for name in (*(name for name in FIRST if name in paths), *paths):
         if name not in order:
             place(name, (name,))
-    index: dict[str, tuple[bool, int, int, int, int, tuple[str, ...]]] = {}
-    code = bytearray()
+    wanted_by: dict[str, set[str]] = {name: set() for name in order}
+    for entry in (name for name in FIRST if name in paths):
+        for name in closure(entry, needs):
+            wanted_by[name].add(entry)
+    # What the same entries want lies in one piece and is read back in one go, which shares what its parts repeat.
+    pieces: dict[object, list[str]] = {}
     for name in order:
-        path = paths[name]
-        about = path.stat()
-        blob = marshal.dumps(compiled(path))
-        times = (about.st_mtime_ns, about.st_size) if checked else (0, 0)
-        # A package above is there before any module in it is asked for.
-        above = tuple([needed for needed in needs[name] if not name.startswith(f"{needed}.")])
-        index[name] = (path.name == "__init__.py", len(code), len(blob), *times, above)
+        pieces.setdefault(frozenset(wanted_by[name]) or name, []).append(name)
+    index: dict[str, tuple[bool, int, int, int, tuple[str, ...]]] = {}
+    places: list[tuple[int, int, tuple[str, ...]]] = []
+    code = bytearray()
+    for names in pieces.values():
+        blob = marshal.dumps(tuple([compiled(paths[name]) for name in names]))
+        for name in names:
+            about = paths[name].stat()
+            times = (about.st_mtime_ns, about.st_size) if checked else (0, 0)
+            # A package above is there before any module in it is asked for.
+            above = tuple([needed for needed in needs[name] if not name.startswith(f"{needed}.")])
+            index[name] = (paths[name].name == "__init__.py", len(places), *times, above)
+        places.append((len(code), len(blob), tuple(names)))
         code += blob
-    head = marshal.dumps((index, extensions))
+    head = marshal.dumps((index, tuple(places), extensions))
     return len(head).to_bytes(4, "little") + head + code
+
+
+def closure(entry: str, needs: dict[str, tuple[str, ...]]) -> set[str]:
+    """Return *entry* and all that it stands on."""
+    found = {entry}
+    left = [entry]
+    while left:
+        for needed in needs[left.pop()]:
+            if needed not in found:
+                found.add(needed)
+                left.append(needed)
+    return found
 
 
 class Builder:

@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.kernel.enter import Entering
     from rootless.plan.options import GlobalOptions, RunOptions
+    from rootless.supervise.early import Begun
 
 # Imported before the order comes, in this order; each brings what it stands on.
 PRELOADED = (
@@ -35,7 +35,8 @@ PRELOADED = (
     "rootless.mount.overlayfs",
     "rootless.plan.saved",
 )
-NO_NAMESPACE = ("--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname", "--root", "--runroot", "--tmpdir")
+OTHER_NETWORK = ("--net", "--publish-all", "-P")
+OTHER_NAMESPACE = ("--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname", "--root", "--runroot", "--tmpdir")
 _waiting: list[Forked] = []
 
 
@@ -104,9 +105,7 @@ def serve(link: Link, argv: list[str]) -> int:
 
     Raises: as the order's command does
     """
-    entering = None
-    if argv[0] == "run" and not any([word.startswith(NO_NAMESPACE) for word in argv]):
-        entering = _entering()
+    begun = _begun(argv) if argv[0] == "run" else None
     for name in PRELOADED:
         __import__(name)
     message = link.hear()
@@ -123,20 +122,30 @@ def serve(link: Link, argv: list[str]) -> int:
     roots = find_roots(root=options.root, runroot=options.runroot, tmpdir=options.tmpdir, environ=os.environ,
                        uid=os.geteuid())  # fmt: skip
     if "run" in message:
-        return supervise(decode(message["run"]), roots, options, puller(options), link, entering)
+        return supervise(decode(message["run"]), roots, options, puller(options), link, begun)
     found = containers.find(roots, message["start"])
     return supervise_again(found, roots, options, link, (), hold=bool(message["hold"]))
 
 
-def _entering() -> Entering | None:
-    """Begin the user namespace that most containers want. Whatever fails, fails again where it is reported."""
+def _begun(argv: list[str]) -> Begun:
+    """Begin the user namespace and the network that most containers want, unless other ones seem to be asked for.
+
+    Whatever fails here fails again where it is reported.
+    """
+    from netns.drv_private import PrivateDriver
     from rootless.errors import RootlessError
     from rootless.kernel.enter import Entering
     from rootless.plan.userns import parse_mode
     from rootless.store.layout import find_roots
+    from rootless.supervise.early import Begun
 
+    process = entering = None
     try:
-        roots = find_roots(root="", runroot="", tmpdir="", environ=os.environ, uid=os.geteuid())
-        return Entering(roots.run, parse_mode(""), os.environ)
+        if not any([word.startswith(OTHER_NETWORK) for word in argv]):
+            process = PrivateDriver().begin()
+        if not any([word.startswith(OTHER_NAMESPACE) for word in argv]):
+            roots = find_roots(root="", runroot="", tmpdir="", environ=os.environ, uid=os.geteuid())
+            entering = Entering(roots.run, parse_mode(""), os.environ)
     except RootlessError:
-        return None
+        pass
+    return Begun(entering, process)

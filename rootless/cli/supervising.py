@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless.cli.progress import PullChild
-    from rootless.kernel.enter import Entering
     from rootless.plan.options import GlobalOptions, RunOptions
     from rootless.store.containers import Container
     from rootless.store.layout import Roots
     from rootless.supervise.detach import Link
+    from rootless.supervise.early import Begun
 
 
 def supervise(
     asked: RunOptions, roots: Roots, options: GlobalOptions, pull: puller, link: Link | None = None,
-    entering: Entering | None = None,
+    begun: Begun | None = None,
 ) -> int:  # fmt: skip
     """Be the supervisor of a new container: of this command line, or forked by it. Returns its exit status.
 
-    Owner: *pull* and *entering*, a user namespace on its way, are used up
+    Owner: *pull* and *begun* are used up
     """
     from rootless.cli.main import warn
     from rootless.supervise.early import Early
 
-    early = Early(shared_ids(asked, roots), roots.run, os.environ, entering)
+    early = Early(shared_ids(asked, roots), roots.run, os.environ, begun)
     try:
         if link is None:
             pull.begin(asked, roots)

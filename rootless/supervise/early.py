@@ -18,7 +18,45 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from netns.driver import Pending
+    from netns.drv_private import Process
     from rootless.plan.options import PortRange, RunOptions
+
+
+class Begun:
+    """A guess at what a run will want, made before its options are known: the default of both.
+
+    Owner: whoever takes a part; `close` ends the others
+    """
+
+    def __init__(self, entering: Entering | None = None, process: Process | None = None) -> None:
+        self._entering = entering
+        self._process = process
+
+    def take_namespace(self, run_root: str, mode: UsernsMode) -> Entering | None:
+        """Return the user namespace if it is the one that is wanted."""
+        entering, self._entering = self._entering, None
+        if entering is not None and (entering.mode != mode or entering.run_root != run_root):
+            entering.abandon()
+            return None
+        return entering
+
+    def take_network(self, config: NetConfig) -> Pending | None:
+        """Return the network process, told what it is to do, if one is wanted."""
+        if config.mode != "private":
+            self.close()
+            return None
+        process, self._process = self._process, None
+        if process is not None:
+            process.configure(config)
+        return process
+
+    def close(self) -> None:
+        """End what nobody has taken."""
+        if self._process is not None:
+            self._process.close()
+        if self._entering is not None:
+            self._entering.abandon()
+        self._process = self._entering = None
 
 
 class Early:
@@ -28,21 +66,21 @@ class Early:
     """
 
     def __init__(
-        self, options: RunOptions, run_root: str, environ: Mapping[str, str], entering: Entering | None = None
+        self, options: RunOptions, run_root: str, environ: Mapping[str, str], begun: Begun | None = None
     ) -> None:
-        """Begin; *entering* is a user namespace that was begun before the options were known.
+        """Begin; *begun* is what was begun before the options were known.
 
         Raises: UsageError, NotSupported, KernelError
         """
+        begun = begun or Begun()
         mode = userns_mode(options)
         self.net, self.warnings = network(options, options.publish)
         self.pending: Pending | None = None
-        if entering is not None and (entering.mode != mode or entering.run_root != run_root):
-            entering.abandon()
-            entering = None
-        self.entering = entering or Entering(run_root, mode, environ)
-        if not options.publish_all:  # else the ports of the image have to be known first
-            self.pending = choose(self.net).prepare(self.net)
+        self.entering = begun.take_namespace(run_root, mode) or Entering(run_root, mode, environ)
+        if options.publish_all:  # the ports of the image have to be known first
+            begun.close()
+        else:
+            self.pending = begun.take_network(self.net) or choose(self.net).prepare(self.net)
 
     def close(self) -> None:
         """Undo; harmless once the network is up, which then has another owner."""

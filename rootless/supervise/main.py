@@ -6,6 +6,7 @@ ten launches. Everything is handed over as descriptors; while it is imported, pi
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CONGESTED_SECONDS = 0.01
 DEADLINE_SECONDS = 1.0
+COLLECTED_OBJECTS = 20_000
 
 
 def run_main(s: Supervision, container_id: str, service: Service, finish: Callable[[], None]) -> None:
@@ -32,6 +34,7 @@ def run_main(s: Supervision, container_id: str, service: Service, finish: Callab
 
     Blocks: that long
     """
+    gc.set_threshold(COLLECTED_OBJECTS, 20, 50)
     shape_supervisor(container_id)
     s.inbox.hand_over()
     # Signals come through our own inbox; trio's handling of SIGINT would turn ^C into an exception.
