@@ -6,11 +6,11 @@ each module imports at its top, so that the first import of one reads and runs a
 go. scripts/hatch_build.py writes it; without one, or where an entry is older than its source, the ordinary import does
 the work.
 
-Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then the pieces (marshal): tuples of the code of
-         modules that are used together. The index is {module: (is a package, number of its piece, mtime in ns of the
-         source, size of the source, modules of the pack that it imports at its top)}, the pieces' (offset, size,
-         modules), and the names of compiled modules beside them; in a wheel mtime and size of the source are 0 and not
-         compared, because installers set times as they like
+Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then tuples of code (marshal): pieces, the modules
+         that are used together, and each module alone. The index is {module: (is a package, mtime in ns and size of the
+         source, offset, size, number of its piece or -1, modules of the pack that it imports at its top)}, the pieces'
+         (offset, size, modules), and the names of compiled modules beside them; in a wheel mtime and size of the source
+         are 0 and not compared, because installers set times as they like
 Source:  PEP 451 (finders and loaders), PEP 552 (why a .pyc that is distributed need not be checked)
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
     Identity = tuple[int, int, int]
-    Row = tuple[bool, int, int, int, tuple[str, ...]]
+    Row = tuple[bool, int, int, int, int, int, tuple[str, ...]]
     Piece = tuple[int, int, tuple[str, ...]]
 
 MAGIC = b"rootless pack 2\n"
@@ -130,7 +130,7 @@ class Pack:
         index, modules = self.index, sys.modules
 
         def visit(one: str) -> None:
-            for needed in index[one][4]:
+            for needed in index[one][6]:
                 if needed not in seen and needed not in modules:
                     seen.add(needed)
                     visit(needed)
@@ -143,13 +143,13 @@ class Pack:
     def _is_fresh(self, name: str) -> bool:
         """Say whether the source of *name* is the one that was packed."""
         row = self.index[name]
-        if not row[2]:
+        if not row[1]:
             return True
         try:
             now = posix.stat(self._origin(name, row[0]))
         except OSError:
             return False
-        return now.st_mtime_ns == row[2] and now.st_size == row[3]
+        return now.st_mtime_ns == row[1] and now.st_size == row[2]
 
     def _origin(self, name: str, is_package: bool) -> str:
         place = f"{self.root}/{name.replace('.', '/')}"
@@ -167,10 +167,9 @@ class Pack:
 
     def _read_codes(self, names: list[str]) -> bool:
         """Read the code of *names* with few calls. Returns: False where the file is another one by now"""
-        wanted = sorted({self.index[name][1] for name in names if name not in self.codes})
+        found = self._places([name for name in names if name not in self.codes])
         runs: list[list[int]] = []
-        for number in wanted:
-            at, size, _ = self.pieces[number]
+        for at, size, _ in found:
             if runs and at - runs[-1][1] <= GAP_BYTES:
                 runs[-1][1] = at + size
             else:
@@ -180,13 +179,27 @@ class Pack:
         read, identity = _read(self.path, [(self.base + at, end - at) for at, end in runs])
         if identity != self.identity:
             return False
-        for number in wanted:
-            at, size, members = self.pieces[number]
-            for (start, end), data in zip(runs, read, strict=True):
-                if start <= at < end:
-                    codes = marshal.loads(memoryview(data)[at - start : at - start + size])
-                    self.codes.update(zip(members, codes, strict=True))
+        number = 0
+        for at, size, members in found:
+            if at >= runs[number][1]:
+                number += 1
+            start = at - runs[number][0]
+            self.codes.update(zip(members, marshal.loads(memoryview(read[number])[start : start + size]), strict=True))
         return True
+
+    def _places(self, names: list[str]) -> "list[Piece]":
+        """Return what to read for *names*, in the order of the file: pieces that are wanted for the most part, or parts."""
+        wanted: dict[int, int] = {}
+        for name in names:
+            piece = self.index[name][5]
+            wanted[piece] = wanted.get(piece, 0) + 1
+        whole = {number for number, count in wanted.items() if number >= 0 and 2 * count > len(self.pieces[number][2])}
+        found = [self.pieces[number] for number in whole]
+        for name in names:
+            row = self.index[name]
+            if row[5] not in whole:
+                found.append((row[3], row[4], (name,)))
+        return sorted(found)
 
     def _extension(self, name: str) -> ModuleSpec | None:
         """Return the spec of a compiled module of ours, or of the one they all need, without listing directories."""

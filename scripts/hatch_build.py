@@ -9,7 +9,8 @@ What is built, from what is there:
     program rootless/stage/enter     from enter.c
     program rootless/stage/stage.bin from the other C files beside it, static where libc.a is there
     rootless/startup.TAG.pack    the compiled code of the start-up path in one file (rootless/pack.py)
-    launchers                    scripts/launcher.sh, one copy for each program, the interpreter's name filled in
+    launchers                    scripts/launcher.c for each program, the interpreter's name filled in; launcher.sh
+                                 where it does not compile
 
 Only what is older than its sources is built. Objects are kept in build/ (or in a temporary directory where the tree
 is read-only); in-place and editable builds copy them into the tree, wheels take them from there. Needs a C compiler and
@@ -53,10 +54,16 @@ FIRST = (
     *("rootless.cli.main", "rootless.cli.parser", "rootless.cli.ahead", "rootless.supervise.early"),
     *("rootless.supervise.session", "rootless.supervise.logs", "rootless.cli.commands.run"),
     *(f"rootless.cli.commands.{verb}" for verb in ("start", "ps", "images", "exec", "stop", "rm", "logs", "inspect")),
-    *("netns.server", "rootless.cli.oci"),
+    *("rootless.plan.saved", "rootless.store.images", "rootless.store.containers", "netns.drv_private"),
+    *("rootless.supervise.client", "netns.server", "rootless.cli.oci"),
 )
 PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
 STAGE = "rootless/stage"
+FREESTANDING = (
+    *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"),
+    *("-fno-asynchronous-unwind-tables", "-fno-tree-loop-distribute-patterns", "-fno-pie", "-no-pie", "-s"),
+    *("-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,noexecstack"),
+)
 EXT_SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 # builder -> (header that must be found, what is missing without it)
 OPTIONAL = {
@@ -208,22 +215,28 @@ def pack_body(root: Path, sources: list[Path], *, checked: bool, extensions: tup
     for entry in (name for name in FIRST if name in paths):
         for name in closure(entry, needs):
             wanted_by[name].add(entry)
-    # What the same entries want lies in one piece and is read back in one go, which shares what its parts repeat.
-    pieces: dict[object, list[str]] = {}
+    # What the same entries want is there a second time in one piece: read back in one go it shares what it repeats.
+    groups: dict[frozenset[str], list[str]] = {}
     for name in order:
-        pieces.setdefault(frozenset(wanted_by[name]) or name, []).append(name)
-    index: dict[str, tuple[bool, int, int, int, tuple[str, ...]]] = {}
+        groups.setdefault(frozenset(wanted_by[name]), []).append(name)
+    pieces = [tuple(names) for wanted, names in groups.items() if wanted and len(names) > 1]
+    piece_of = {name: number for number, names in enumerate(pieces) for name in names}
+    index: dict[str, tuple[bool, int, int, int, int, int, tuple[str, ...]]] = {}
     places: list[tuple[int, int, tuple[str, ...]]] = []
+    codes = {name: compiled(path) for name, path in paths.items()}
     code = bytearray()
-    for names in pieces.values():
-        blob = marshal.dumps(tuple([compiled(paths[name]) for name in names]))
-        for name in names:
-            about = paths[name].stat()
-            times = (about.st_mtime_ns, about.st_size) if checked else (0, 0)
-            # A package above is there before any module in it is asked for.
-            above = tuple([needed for needed in needs[name] if not name.startswith(f"{needed}.")])
-            index[name] = (paths[name].name == "__init__.py", len(places), *times, above)
-        places.append((len(code), len(blob), tuple(names)))
+    for names in pieces:
+        blob = marshal.dumps(tuple([codes[name] for name in names]))
+        places.append((len(code), len(blob), names))
+        code += blob
+    for name in order:
+        blob = marshal.dumps((codes[name],))
+        about = paths[name].stat()
+        times = (about.st_mtime_ns, about.st_size) if checked else (0, 0)
+        # A package above is there before any module in it is asked for.
+        above = tuple([needed for needed in needs[name] if not name.startswith(f"{needed}.")])
+        is_package = paths[name].name == "__init__.py"
+        index[name] = (is_package, *times, len(code), len(blob), piece_of.get(name, -1), above)
         code += blob
     head = marshal.dumps((index, tuple(places), extensions))
     return len(head).to_bytes(4, "little") + head + code
@@ -398,7 +411,7 @@ class Builder:
     # ---- launchers
 
     def launchers(self) -> dict[str, str]:
-        """Write the launcher of each program; return path -> name in bin/."""
+        """Make the launcher of each program: compiled, or the script where that fails; return path -> name in bin/."""
         text = (ROOT / "scripts/launcher.sh").read_text()
         python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         base = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
@@ -406,10 +419,28 @@ class Builder:
         for program in PROGRAMS:
             path = self.out / "bin" / program
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text.replace("@PROGRAM@", program).replace("@PYTHON@", python).replace("@BASE@", str(base)))
+            path.unlink(missing_ok=True)
+            words = {"PROGRAM": program, "PYTHON": python, "BASE": str(base)}
+            defined = [f'-D{name}="{value}"' for name, value in words.items()]
+            command = [*compiler(), *FREESTANDING, *defined, "-o", str(path), str(ROOT / "scripts/launcher.c")]
+            if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode or not starts(path):
+                say(f"{program} is started by a shell script")
+                filled = text
+                for name, value in words.items():
+                    filled = filled.replace(f"@{name}@", value)
+                path.write_text(filled)
             path.chmod(0o755)
             made[str(path)] = program
         return made
+
+
+def starts(program: Path) -> bool:
+    """Tell whether the launcher *program* runs on this machine: from here it finds no package, and says so."""
+    try:
+        said = subprocess.run([program], stderr=subprocess.PIPE, check=False)
+    except OSError:
+        return False
+    return said.returncode == 125 and b"is not installed" in said.stderr
 
 
 @contextmanager

@@ -132,7 +132,6 @@ def _begun(argv: list[str]) -> Begun:
 
     Whatever fails here fails again where it is reported.
     """
-    from netns.drv_private import PrivateDriver
     from rootless.errors import RootlessError
     from rootless.kernel.enter import Entering
     from rootless.plan.userns import parse_mode
@@ -142,6 +141,8 @@ def _begun(argv: list[str]) -> Begun:
     process = entering = None
     try:
         if not any([word.startswith(OTHER_NETWORK) for word in argv]):
+            from netns.drv_private import PrivateDriver
+
             process = PrivateDriver().begin()
         if not any([word.startswith(OTHER_NAMESPACE) for word in argv]):
             roots = find_roots(root="", runroot="", tmpdir="", environ=os.environ, uid=os.geteuid())
