@@ -27,11 +27,13 @@ PROGRAMS = {
     "rootless-fuse-overlay": "fuse_overlay.__main__",
     "rootless-netstack": "netns.__main__",
     "rootless-unpack": "rootless.unpack.worker",
+    "rootless-supervisor": "rootless.cli.ahead",
 }
 ROOT = __file__[: -len("/rootless/launcher.py")]
 START = f"{ROOT}/rootless/start.py"
 START_OBJECTS = 200_000
 _site: list[str] = []
+ahead: list[int] = []  # our end of the link to a supervisor that was started beside us, and its pid
 
 
 def command(program: str, *args: str) -> list[str]:
@@ -57,8 +59,10 @@ def start() -> "NoReturn":
     words = sys.argv[1:]
     if words and words[0].startswith("--site="):
         _site.append(words.pop(0)[len("--site=") :])
+    if words and words[0].startswith("--ahead="):
+        ahead[:] = map(int, words.pop(0)[len("--ahead=") :].split(":"))
     if not words or words[0] not in PROGRAMS:
-        sys.exit(f"usage: start.py [--site=DIR] {'|'.join(PROGRAMS)} ARGS...")
+        sys.exit(f"usage: start.py [--site=DIR] [--ahead=FD:PID] {'|'.join(PROGRAMS)} ARGS...")
     if "--version" not in words[:2]:  # which imports so little that reading the index would cost more than it saves
         install(ROOT)
     program = words.pop(0)

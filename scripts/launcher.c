@@ -4,12 +4,18 @@
  * does not compile, the script takes its place. PROGRAM, PYTHON (python3.11) and BASE (its path where this was built)
  * are defined by scripts/hatch_build.py.
  *
+ * `run -d` and `start` leave a supervisor behind. Its interpreter is started here, beside that of the command line, which
+ * then need not fork and can read its flags meanwhile (rootless/cli/ahead.py). Whether a command line is one of these
+ * is a guess: one that is not ends the other.
+ *
  * Source: System V ABI, "Process Initialization" (argc, argv, envp on the stack); syscalls(2); proc_pid_exe(5)
  */
 
 #include <fcntl.h>
 #include <linux/errno.h>
+#include <signal.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #ifndef PATH_MAX
@@ -150,6 +156,121 @@ static int on_path(char *into, char **environ)
 	return 0;
 }
 
+static int same(const char *one, const char *other, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if (one[i] != other[i])
+			return 0;
+	return 1;
+}
+
+static int equal(const char *one, const char *other)
+{
+	return same(one, other, length(other) + 1);
+}
+
+/* Says whether `run` has -d before its image, or `start` no flag that attaches. */
+static int leaves(char **words)
+{
+	int value = 0;
+
+	if (*words && equal(*words, "container"))
+		words++;
+	if (!*words)
+		return 0;
+	if (equal(*words, "start")) {
+		while (*++words)
+			if ((*words)[0] == '-' && (*words)[1] != 'l')
+				return 0;
+		return 1;
+	}
+	if (!equal(*words, "run"))
+		return 0;
+	while (*++words) {
+		const char *word = *words;
+		int letters = word[0] == '-', detach = 0;
+
+		if (word[0] != '-') {
+			if (!value)
+				return 0;
+			value = 0;
+			continue;
+		}
+		/* Our descriptors must not take the numbers that are asked for. */
+		if (length(word) >= 14 && same(word, "--preserve-fds", 14))
+			return 0;
+		if (equal(word, "--detach") || equal(word, "--detach=true"))
+			return 1;
+		for (const char *at = word + 1; *at; at++) {
+			letters &= *at == 'd' || *at == 'i' || *at == 't';
+			detach |= *at == 'd';
+		}
+		if (letters && word[1])
+			return detach;
+		value = 1;
+	}
+	return 0;
+}
+
+static char *digits(char *end, long number)
+{
+	do
+		*--end = (char)('0' + number % 10);
+	while (number /= 10);
+	return end;
+}
+
+/* A child is queued behind its parent, which will not wait soon: let it run elsewhere (sched_setaffinity(2)). */
+static void move_away(long pid)
+{
+	static unsigned long allowed[128], others[128];
+	unsigned cpu = 0;
+	long size = call(SYS_sched_getaffinity, 0, sizeof allowed, (long)allowed, 0);
+	int found = 0;
+
+	if (size <= 0 || call(SYS_getcpu, (long)&cpu, 0, 0, 0) < 0 || cpu / 8 >= (unsigned long)size)
+		return;
+	for (long i = 0; i < size / (long)sizeof *allowed; i++) {
+		others[i] = allowed[i];
+		if (i == (long)(cpu / (8 * sizeof *allowed)))
+			others[i] &= ~(1ul << cpu % (8 * sizeof *allowed));
+		found |= others[i] != 0;
+	}
+	if (found) {
+		call(SYS_sched_setaffinity, pid, size, (long)others, 0);
+		call(SYS_sched_setaffinity, pid, size, (long)allowed, 0);
+	}
+}
+
+/* Starts the supervisor: returns in both, with the descriptor of the link; *pid is its pid here and 0 there. */
+static long fork_supervisor(long *pid)
+{
+	int pair[2];
+	long null;
+
+	if (call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET, 0, (long)pair) < 0)
+		return -1;
+	*pid = call(SYS_clone, SIGCHLD, 0, 0, 0);
+	if (*pid < 0) {
+		call(SYS_close, pair[0], 0, 0, 0);
+		call(SYS_close, pair[1], 0, 0, 0);
+		return -1;
+	}
+	if (*pid > 0) {
+		move_away(*pid);
+		call(SYS_close, pair[1], 0, 0, 0);
+		return pair[0];
+	}
+	call(SYS_setsid, 0, 0, 0, 0);
+	call(SYS_close, pair[0], 0, 0, 0);
+	null = call(SYS_openat, AT_FDCWD, (long)"/dev/null", O_RDWR, 0);
+	if (null > 0) {
+		call(SYS_dup3, null, 0, 0, 0);
+		call(SYS_close, null, 0, 0, 0);
+	}
+	return pair[1];
+}
+
 static Path here, prefix, site, scratch, source, option, start, interpreter;
 
 __attribute__((used, noreturn)) void begin(long *stack)
@@ -160,8 +281,10 @@ __attribute__((used, noreturn)) void begin(long *stack)
 	char **argv = (char **)(stack + 1);
 	char **environ = argv + argc + 1;
 	/* Everything behind argv[0] stays where it is; before it there is room for what leads to it. */
-	char *words[argc + 5];
+	char *words[argc + 7];
+	char numbers[64], *text = numbers + sizeof numbers;
 	int found = 0, count = 0;
+	long link = -1, pid = 0;
 	long size = call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)here, PATH_MAX - 1);
 
 	if (size <= 0)
@@ -190,7 +313,20 @@ __attribute__((used, noreturn)) void begin(long *stack)
 	words[count++] = join(start, source, "/rootless/start.py", "");
 	if (option[0])
 		words[count++] = option;
-	words[count++] = (char *)PROGRAM;
+	if (equal(PROGRAM, "rootless") && leaves(argv + 1))
+		link = fork_supervisor(&pid);
+	*--text = 0;
+	if (link >= 0 && pid > 0) {
+		text = digits(text, pid);
+		*--text = ':';
+		text = digits(text, link);
+		for (const char *from = "=daeha--"; *from; from++)
+			*--text = *from;
+		words[count++] = text;
+	}
+	words[count++] = link >= 0 && pid == 0 ? (char *)"rootless-supervisor" : (char *)PROGRAM;
+	if (link >= 0 && pid == 0)
+		words[count++] = digits(text, link);
 	for (long i = 1; i < argc; i++)
 		words[count++] = argv[i];
 	words[count] = NULL;

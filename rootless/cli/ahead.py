@@ -1,24 +1,29 @@
-"""A supervisor forked before the command line is read: it imports what a launch takes while its parent reads the flags.
+"""A supervisor that is started beside the command line: it imports what a launch takes while the flags are read.
 
-`run -d` and `start` fork their supervisor in any case. Forked first thing, it does its part of the imports, and begins
-the user namespace, on another processor than its parent, who parses, looks for the image, and then sends one order over
-the link of supervise/detach.py:
+`run -d` and `start` have a supervisor of their own in any case. The launcher (scripts/launcher.c) starts its interpreter
+at the same time as that of the command line, on another processor; it imports its part, begins the user namespace and
+the network, and waits for one order over the link of supervise/detach.py:
 
     {"run": OPTIONS, "globals": OPTIONS}
     {"start": ID, "hold": BOOL, "globals": OPTIONS}
 
-Where the command line wants no such supervisor, it is dropped; where the parent ends without an order, so does it.
+Where the command line wants no such supervisor, it ends it; where the command line ends without an order, so does it.
+Without one (the launcher is the shell script), the command line forks.
 
-Source: docs/decisions/0019-forked-ahead.md
+Source: docs/decisions/0019-started-beside.md
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import posix
 
+from rootless import launcher
+from rootless.errors import RootlessError
+from rootless.kernel.fds import Fd
 from rootless.supervise import packets
-from rootless.supervise.detach import Forked, Link, fork_supervisor
+from rootless.supervise.detach import Forked, Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,40 +42,22 @@ PRELOADED = (
 )
 OTHER_NETWORK = ("--net", "--publish-all", "-P")
 OTHER_NAMESPACE = ("--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname", "--root", "--runroot", "--tmpdir")
-_waiting: list[Forked] = []
 
 
-def begin() -> Link | None:
-    """Fork; return None to the command line, and to the supervisor its link. Raises: KernelError"""
-    forked = fork_supervisor(attached=False)
-    if isinstance(forked, Link):
-        return forked
-    _move_away(forked.pid)
-    _waiting.append(forked)
-    return None
-
-
-def _move_away(pid: int) -> None:
-    """Let *pid* run on another processor than ours: a child is queued behind its parent, which will not wait soon.
-
-    Source: sched_setaffinity(2); proc_pid_stat(5), field 39
-    """
-    try:
-        allowed = os.sched_getaffinity(0)
-        with open("/proc/self/stat", "rb") as file:
-            ours = int(file.read().rpartition(b")")[2].split()[36])
-        others = allowed - {ours}
-        if others:
-            os.sched_setaffinity(pid, others)
-            os.sched_setaffinity(pid, allowed)
-    except (OSError, ValueError, IndexError):
-        return  # the kernel moves it when it finds the time
+def _waiting() -> Forked | None:
+    """Return the supervisor that waits for an order, once."""
+    if not launcher.ahead:
+        return None
+    number, pid = launcher.ahead
+    launcher.ahead.clear()
+    fcntl.fcntl(number, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    return Forked(Fd(number), pid, None)
 
 
 def drop() -> None:
-    """End the supervisor that nobody will give an order, if there is one."""
-    while _waiting:
-        forked = _waiting.pop()
+    """End the supervisor that will get no order, if there is one."""
+    forked = _waiting()
+    if forked is not None:
         posix.kill(forked.pid, 9)
         forked.status()
         forked.close()
@@ -78,7 +65,7 @@ def drop() -> None:
 
 def run(asked: RunOptions, options: GlobalOptions) -> Forked | None:
     """Order a new container; return its supervisor, None where there is none waiting."""
-    if not _waiting:
+    if not launcher.ahead:
         return None
     from rootless.plan.saved import encode
 
@@ -87,17 +74,38 @@ def run(asked: RunOptions, options: GlobalOptions) -> Forked | None:
 
 def start(cid: str, options: GlobalOptions, *, hold: bool) -> Forked | None:
     """Order the container *cid* to be started, or with *hold* initialized; return its supervisor, or None."""
-    if not _waiting:
+    if not launcher.ahead:
         return None
     from rootless.plan.saved import encode
 
     return _order({"start": cid, "hold": hold, "globals": encode(options)})
 
 
-def _order(message: dict[str, Any]) -> Forked:
-    forked = _waiting.pop()
-    packets.send(forked.link, message)
+def _order(message: dict[str, Any]) -> Forked | None:
+    forked = _waiting()
+    if forked is None:
+        return None
+    try:
+        packets.send(forked.link, message)
+    except RootlessError:  # it could not even start: then a fork may still do
+        forked.status()
+        forked.close()
+        return None
     return forked
+
+
+def main(argv: list[str]) -> int:
+    """Be the supervisor whose link is the descriptor argv[0], for the command line argv[1:]; return the exit status."""
+    try:
+        return serve(Link(Fd(int(argv[0]))), argv[2:] if argv[1] == "container" else argv[1:])
+    except RootlessError as error:
+        from rootless.cli.main import report
+
+        return report(error)
+    except Exception as error:
+        from rootless.cli.main import unexpected
+
+        return unexpected(error)
 
 
 def serve(link: Link, argv: list[str]) -> int:
@@ -105,6 +113,7 @@ def serve(link: Link, argv: list[str]) -> int:
 
     Raises: as the order's command does
     """
+    fcntl.fcntl(link.fileno(), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     begun = _begun(argv) if argv[0] == "run" else None
     for name in PRELOADED:
         __import__(name)
@@ -132,7 +141,6 @@ def _begun(argv: list[str]) -> Begun:
 
     Whatever fails here fails again where it is reported.
     """
-    from rootless.errors import RootlessError
     from rootless.kernel.enter import Entering
     from rootless.plan.userns import parse_mode
     from rootless.store.layout import find_roots

@@ -227,16 +227,6 @@ def _to_stderr(text: str) -> None:
 def _dispatch(argv: list[str]) -> int:
     if argv and argv[0] in ("--version", "-v"):
         return _print_version()
-    if argv[:1] == ["container"]:
-        words = argv[1:]
-    else:
-        words = argv
-    if words and words[0] in ("run", "start") and _leaves(words):
-        from rootless.cli import ahead
-
-        link = ahead.begin()
-        if link is not None:
-            return ahead.serve(link, words)
     from rootless.cli.parser import GLOBAL_FLAGS, Command, HelpWanted, merge_globals, scan
     from rootless.plan.globaloptions import GlobalOptions
 
@@ -268,26 +258,6 @@ def _dispatch(argv: list[str]) -> int:
 
         sys.stdout.write(command_help(wanted.command))
         return 0
-
-
-def _leaves(words: list[str]) -> bool:
-    """Say whether a `run` or `start` looks as if it left its container behind; a guess, which may be wrong."""
-    verb, *rest = words
-    if verb == "start":
-        return not any([word[:1] == "-" and word[1:2] != "l" for word in rest])
-    value = False
-    for word in rest:
-        if word[:1] != "-":
-            if not value:
-                return False
-            value = False
-            continue
-        if word[:14] == "--preserve-fds":
-            return False  # our descriptors must not take the numbers that are asked for
-        if word in ("-d", "--detach", "--detach=true") or (word[1:2] in "dit" and word[1:].strip("dit") == ""):
-            return word[:2] == "--" or "d" in word
-        value = True
-    return False
 
 
 def _run_verb(words: list[str], options: GlobalOptions) -> int:
