@@ -43,6 +43,9 @@ TARGETS_5 = {
 PRIVATE_KIB = {"none": 30 * 1024, "network": 60 * 1024, "network and fuse": 60 * 1024}
 ENDS_ON_TERM = ("sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
 SETTLED_SECONDS = 2.0
+# before each command of a day, ours and podman's alike: what the one before left running (podman's cleanup processes,
+# our supervisors' imports) is not to be paid for by the next
+QUIET_SECONDS = 0.15
 
 
 class Pair:
@@ -62,11 +65,12 @@ class Pair:
         for argv in self.sides.values():
             self.bench.setup(argv(*words))
 
-    def timed(self, case: str, *words: str, count: bool = True) -> None:
-        """Time both; a side that cannot do it is left out from then on."""
+    def timed(self, case: str, *words: str, count: bool = True, quiet: float = QUIET_SECONDS) -> None:
+        """Time both, each after *quiet* seconds; a side that cannot do it is left out from then on."""
         for name, argv in self.sides.items():
             if (case, name) in self.missing:
                 continue
+            time.sleep(quiet)
             try:
                 took = timed(argv(*words), self.bench.environ)
             except ChildProcessError as error:
@@ -106,10 +110,11 @@ def day(pair: Pair, image: str, rounds: int) -> None:
         for name, argv in pair.sides.items():
             network: tuple[str, ...] = private if name == "podman" else private[:1]
             words = argv("run", "-d", *network, "--name=net", image, "sleep", "10000")
+            time.sleep(QUIET_SECONDS)
             took = timed(words, pair.bench.environ)
             if count:
                 pair.times.setdefault(("run -d, private network", name), []).append(took)
-        pair.timed(EARLY, "exec", "one", "true", count=count)
+        pair.timed(EARLY, "exec", "one", "true", count=count, quiet=0.0)
         pair.timed("exec NAME true", "exec", "lines", "true", count=count)
         pair.timed("inspect", "inspect", "one", count=count)
         pair.timed("top", "top", "one", count=count)
@@ -140,7 +145,7 @@ def crowd(pair: Pair, image: str, rounds: int) -> None:
     pair.bench.environ["CONTAINERS_CONF"] = str(config)
     for number in range(1, MANY + 1):
         words = ("run", "-d", "--log-driver=k8s-file", "--network=none", f"--name=many{number}", image)
-        pair.timed("100 starts in a row", *words, "sleep", "10000")
+        pair.timed("100 starts in a row", *words, "sleep", "10000", quiet=0.0)
         if number in (MANY // 2, MANY):
             time.sleep(SETTLED_SECONDS)
             for turn in range(rounds + 1):
