@@ -6,11 +6,11 @@ each module imports at its top, so that the first import of one reads and runs a
 go. scripts/hatch_build.py writes it; without one, or where an entry is older than its source, the ordinary import does
 the work.
 
-Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then tuples of code (marshal): pieces, the modules
-         that are used together, and each module alone. The index is {module: (is a package, mtime in ns and size of the
-         source, offset, size, number of its piece or -1, modules of the pack that it imports at its top)}, the pieces'
-         (offset, size, modules), and the names of compiled modules beside them; in a wheel mtime and size of the source
-         are 0 and not compared, because installers set times as they like
+Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then tuples of code (marshal): pieces, the
+         modules that are used together, and each module alone. The index is {module: (is a package, mtime in ns and
+         size of the source, offset, size, number of its piece or -1, modules of the pack that it imports at its top)},
+         the pieces' (offset, size, modules), and the names of compiled modules beside them; in a wheel mtime and size
+         of the source are 0 and not compared, because installers set times as they like
 Source:  PEP 451 (finders and loaders), PEP 552 (why a .pyc that is distributed need not be checked)
 """
 
@@ -108,7 +108,8 @@ class Pack:
         """Do what the import system does for a module, one step after the other."""
         spec = self._spec(name)
         module = type(sys)(name)
-        module.__spec__, module.__loader__, module.__file__ = spec, self, spec.origin
+        module.__spec__, module.__file__ = spec, spec.origin
+        module.__loader__ = self  # type: ignore[assignment]
         module.__package__, _, own = name.rpartition(".")
         module.__cached__ = self.path  # type: ignore[attr-defined]
         if spec.submodule_search_locations is not None:
@@ -124,18 +125,26 @@ class Pack:
             setattr(parent, own, module)
 
     def _needs(self, name: str) -> list[str]:
-        """Return what *name* stands on and is not imported yet, in the order in which Python would get to it."""
+        """Return what *name* stands on and is not imported yet, in the order in which Python would get to it.
+
+        What leads back to *name*, or has changed and may do so by now, is left to the import system.
+        """
         found: list[str] = []
-        seen = {name}
+        clean: dict[str, bool] = {name: False}
         index, modules = self.index, sys.modules
 
-        def visit(one: str) -> None:
+        def visit(one: str) -> bool:
+            straight = True
             for needed in index[one][6]:
-                if needed not in seen and needed not in modules:
-                    seen.add(needed)
-                    visit(needed)
-                    if self._is_fresh(needed):
+                if needed in modules:
+                    continue
+                if needed not in clean:
+                    clean[needed] = False  # while we are below it, all that leads here is no straight way
+                    clean[needed] = visit(needed) and self._is_fresh(needed)
+                    if clean[needed]:
                         found.append(needed)
+                straight &= clean[needed]
+            return straight
 
         visit(name)
         return found
@@ -188,7 +197,7 @@ class Pack:
         return True
 
     def _places(self, names: list[str]) -> "list[Piece]":
-        """Return what to read for *names*, in the order of the file: pieces that are wanted for the most part, or parts."""
+        """Return what to read for *names*, in the order of the file: pieces that are mostly wanted, or parts."""
         wanted: dict[int, int] = {}
         for name in names:
             piece = self.index[name][5]

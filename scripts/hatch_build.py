@@ -197,7 +197,7 @@ def imported(path: Path, known: set[str]) -> tuple[str, ...]:
 
 
 def pack_body(root: Path, sources: list[Path], *, checked: bool, extensions: tuple[str, ...] = ()) -> bytes:
-    """Return what follows the magic of a pack of *sources* below *root*; modules that are used together lie together."""
+    """Return what follows the magic of a pack of *sources* below *root*; what is used together lies together."""
     paths = {module_name(root, path): path for path in sources}
     needs = {name: imported(path, set(paths)) for name, path in paths.items()}
     order: dict[str, None] = {}

@@ -169,15 +169,28 @@ static int equal(const char *one, const char *other)
 	return same(one, other, length(other) + 1);
 }
 
+/* Says whether a word is a flag whose value may be the next word. */
+static int wants_value(const char *word)
+{
+	for (; *word; word++)
+		if (*word == '=')
+			return 0;
+	return 1;
+}
+
 /* Says whether `run` has -d before its image, or `start` no flag that attaches. */
 static int leaves(char **words)
 {
 	int value = 0;
 
+	/* Flags of the program stand before the verb. */
+	for (; *words && ((*words)[0] == '-' || value); words++)
+		value = (*words)[0] == '-' && wants_value(*words);
 	if (*words && equal(*words, "container"))
 		words++;
 	if (!*words)
 		return 0;
+	value = 0;
 	if (equal(*words, "start")) {
 		while (*++words)
 			if ((*words)[0] == '-' && (*words)[1] != 'l')
@@ -205,9 +218,9 @@ static int leaves(char **words)
 			letters &= *at == 'd' || *at == 'i' || *at == 't';
 			detach |= *at == 'd';
 		}
-		if (letters && word[1])
-			return detach;
-		value = 1;
+		if (letters && word[1] && detach)
+			return 1;
+		value = !letters && wants_value(word);
 	}
 	return 0;
 }

@@ -1,8 +1,8 @@
 """A supervisor that is started beside the command line: it imports what a launch takes while the flags are read.
 
-`run -d` and `start` have a supervisor of their own in any case. The launcher (scripts/launcher.c) starts its interpreter
-at the same time as that of the command line, on another processor; it imports its part, begins the user namespace and
-the network, and waits for one order over the link of supervise/detach.py:
+`run -d` and `start` have a supervisor of their own in any case. The launcher (scripts/launcher.c) starts its
+interpreter at the same time as that of the command line, on another processor; it imports its part, begins the user
+namespace and the network, and waits for one order over the link of supervise/detach.py:
 
     {"run": OPTIONS, "globals": OPTIONS}
     {"start": ID, "hold": BOOL, "globals": OPTIONS}
@@ -41,7 +41,7 @@ PRELOADED = (
     "rootless.plan.saved",
 )
 OTHER_NETWORK = ("--net", "--publish-all", "-P")
-OTHER_NAMESPACE = ("--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname", "--root", "--runroot", "--tmpdir")
+OTHER_NAMESPACE = ("--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname")
 
 
 def _waiting() -> Forked | None:
@@ -97,7 +97,7 @@ def _order(message: dict[str, Any]) -> Forked | None:
 def main(argv: list[str]) -> int:
     """Be the supervisor whose link is the descriptor argv[0], for the command line argv[1:]; return the exit status."""
     try:
-        return serve(Link(Fd(int(argv[0]))), argv[2:] if argv[1] == "container" else argv[1:])
+        return serve(Link(Fd(int(argv[0]))), argv[1:])
     except RootlessError as error:
         from rootless.cli.main import report
 
@@ -114,7 +114,7 @@ def serve(link: Link, argv: list[str]) -> int:
     Raises: as the order's command does
     """
     fcntl.fcntl(link.fileno(), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-    begun = _begun(argv) if argv[0] == "run" else None
+    begun = _begun(argv) if verb_of(argv) == "run" else None
     for name in PRELOADED:
         __import__(name)
     message = link.hear()
@@ -136,6 +136,23 @@ def serve(link: Link, argv: list[str]) -> int:
     return supervise_again(found, roots, options, link, (), hold=bool(message["hold"]))
 
 
+def verb_of(argv: list[str]) -> str:
+    """Return the first word of `run` and `start`; what stands before it are flags."""
+    return next((word for word in argv if word in ("run", "start")), "")
+
+
+def _given(argv: list[str], flag: str) -> str:
+    """Return the value of *flag*, which stands before the verb, as one word or two; "" without one."""
+    for number, word in enumerate(argv):
+        if word in ("run", "start"):
+            break
+        if word == flag:
+            return argv[number + 1]
+        if word.startswith(f"{flag}="):
+            return word[len(flag) + 1 :]
+    return ""
+
+
 def _begun(argv: list[str]) -> Begun:
     """Begin the user namespace and the network that most containers want, unless other ones seem to be asked for.
 
@@ -153,7 +170,8 @@ def _begun(argv: list[str]) -> Begun:
 
             process = PrivateDriver().begin()
         if not any([word.startswith(OTHER_NAMESPACE) for word in argv]):
-            roots = find_roots(root="", runroot="", tmpdir="", environ=os.environ, uid=os.geteuid())
+            roots = find_roots(root=_given(argv, "--root"), runroot=_given(argv, "--runroot"),
+                               tmpdir=_given(argv, "--tmpdir"), environ=os.environ, uid=os.geteuid())  # fmt: skip
             entering = Entering(roots.run, parse_mode(""), os.environ)
     except RootlessError:
         pass

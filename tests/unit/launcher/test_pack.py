@@ -44,6 +44,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
 
 
 def write(builder: ModuleType, root: Path, *, checked: bool) -> None:
+    vars(builder)["FIRST"] = ("packed_example.top",)
     sources = sorted(root.glob("packed_example/*.py"))
     Path(pack.pack_path(str(root))).write_bytes(pack.MAGIC + builder.pack_body(root, sources, checked=checked))
 
@@ -103,6 +104,66 @@ def test_a_pack_that_is_replaced_meanwhile_is_left_alone(builder: ModuleType, tr
     modules = list(sys.modules.items())
     from_pack = {name for name, module in modules if isinstance(getattr(module, "__loader__", None), pack.Pack)}
     assert from_pack == {"packed_example"}
+
+
+def batch(tree: Path, **sources: str) -> None:
+    for name, text in sources.items():
+        (tree / f"packed_example/{name}.py").write_text(text)
+
+
+def test_what_a_module_stands_on_is_run_before_it(builder: ModuleType, tree: Path) -> None:
+    """In Python's order, each once, and known to its package; what is asked for on a condition waits."""
+    batch(
+        tree,
+        log="seen = []\n",
+        low="from packed_example.log import seen\nseen.append('low')\n",
+        late="from packed_example.log import seen\nseen.append('late')\n",
+        middle="import packed_example.low\nfrom packed_example.log import seen\nseen.append('middle')\n",
+        top="from packed_example import middle\nfrom packed_example.low import seen\n"
+        "if not seen:\n    import packed_example.late\nseen.append('top')\n",
+    )
+    write(builder, tree, checked=True)
+    pack.install(str(tree))
+    top = importlib.import_module("packed_example.top")
+    assert top.seen == ["low", "middle", "top"]
+    assert sys.modules["packed_example"].middle is top.middle
+    assert top.middle.__spec__.origin == top.middle.__file__ == str(tree / "packed_example/middle.py")
+    assert top.middle.__package__ == "packed_example"
+    assert "packed_example.late" not in sys.modules
+
+
+def test_a_module_that_fails_leaves_nothing(builder: ModuleType, tree: Path) -> None:
+    """Its error is what the import raises, and the next attempt raises it again."""
+    batch(tree, low="raise ValueError('inside')\n", top="import packed_example.low\n")
+    write(builder, tree, checked=True)
+    pack.install(str(tree))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="inside"):
+            importlib.import_module("packed_example.top")
+        assert {"packed_example.low", "packed_example.top"} & set(sys.modules) == set()
+
+
+def test_a_circle_is_imported_as_python_would(builder: ModuleType, tree: Path) -> None:
+    """Two modules that import each other, by name."""
+    batch(
+        tree,
+        one="import packed_example.two\ndef value():\n    return packed_example.two.VALUE\n",
+        two="import packed_example.one\nVALUE = 7\n",
+    )
+    write(builder, tree, checked=True)
+    pack.install(str(tree))
+    assert importlib.import_module("packed_example.one").value() == 7
+
+
+def test_a_changed_source_below_wins(builder: ModuleType, tree: Path) -> None:
+    """What was packed of it is not run, what was packed of the others is."""
+    batch(tree, low="VALUE = 1\n", top="from packed_example.low import VALUE\n")
+    write(builder, tree, checked=True)
+    batch(tree, low="VALUE = 'changed'\n")
+    sys.path.append(str(tree))
+    pack.install(str(tree))
+    assert importlib.import_module("packed_example.top").VALUE == "changed"
+    assert isinstance(sys.modules["packed_example.top"].__loader__, pack.Pack)
 
 
 @pytest.mark.parametrize("data", [b"", b"something else entirely", None])
