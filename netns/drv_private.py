@@ -78,7 +78,8 @@ class Process:
         with theirs, log_end, fds.open_fd("/dev/null", posix.O_RDWR) as null:
             argv = launcher.command("rootless-netstack", f"--supervised={CONTROL_FD}")
             # A session of its own: ^C and ^Z of the terminal are for the container, not for its network.
-            self.pid = process.spawn(argv, fds={0: null, 1: null, 2: log_end, CONTROL_FD: theirs}, setsid=True)
+            self.pid = process.spawn(argv, fds={0: null, 1: null, 2: log_end, CONTROL_FD: theirs}, setsid=True,
+                                     elsewhere=True)  # fmt: skip
         self.pidfd: Fd | None = process.pidfd_open(self.pid)
         self._attachment: Attachment | None = None
         self._user_namespace = posix.readlink(_USER_NAMESPACE)

@@ -183,7 +183,7 @@ class _Making:
             argv += [newuidmap, newgidmap]
         self._said = memfd("enter-stderr")
         with theirs:
-            self._pid = spawn(argv, fds={3: theirs, 2: self._said})
+            self._pid = spawn(argv, fds={3: theirs, 2: self._said}, elsewhere=True)
 
     def abandon(self) -> None:
         """End the program and let the namespace go with it."""

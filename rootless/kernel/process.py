@@ -92,12 +92,13 @@ def spawn(
     env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     setsid: bool = False,
     reset_signals: bool = True,
+    elsewhere: bool = False,
 ) -> int:
     """Start a program; it gets stdin, stdout, stderr and *fds* (its number -> our descriptor).
 
     Shape:   an *executable* that is a descriptor is run by its /proc/self/fd path; every source is first moved above
              the highest target, because posix_spawn runs its dup2 list in order and a later target may be an earlier
-             one's source
+             one's source; *elsewhere*: on another processor than ours, for what is to work beside us
     Blocks:  until the exec has happened (posix_spawn shares our memory until then)
     Raises:  KernelError(posix_spawn) - ENOENT, EACCES of the program
     Owner:   ours stay open; the caller waits for the child
@@ -122,14 +123,41 @@ def spawn(
         environment = posix.environ if env is None else env
         defaults = [s for s in signals if s not in (9, 19, 32, 33)]
         if setsid:
-            return posix.posix_spawn(
+            pid = posix.posix_spawn(
                 program, list(argv), environment, file_actions=actions, setsigmask=(), setsigdef=defaults, setsid=True
             )
-        return posix.posix_spawn(
-            program, list(argv), environment, file_actions=actions, setsigmask=(), setsigdef=defaults
-        )
+        else:
+            pid = posix.posix_spawn(
+                program, list(argv), environment, file_actions=actions, setsigmask=(), setsigdef=defaults
+            )
     except OSError as error:
         raise KernelError("posix_spawn", error.errno or 0, str(argv[0])) from None
     finally:
         for number in moved:
             posix.close(number)
+    if elsewhere:
+        _move_away(pid)
+    return pid
+
+
+def _move_away(pid: int) -> None:
+    """Let *pid* run on another processor than ours.
+
+    A child is queued behind its parent, and where the scheduler balances late (virtual machines without topology never
+    do at a fork) both share one processor while another is idle.
+
+    Source: sched_setaffinity(2); proc_pid_stat(5), field 39
+    """
+    try:
+        allowed = posix.sched_getaffinity(0)
+        if len(allowed) < 2:
+            return
+        fd = posix.open("/proc/self/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            ours = int(posix.read(fd, 4096).rpartition(b")")[2].split()[36])
+        finally:
+            posix.close(fd)
+        posix.sched_setaffinity(pid, allowed - {ours})
+        posix.sched_setaffinity(pid, allowed)
+    except (OSError, ValueError, IndexError):
+        return  # it runs where the kernel puts it

@@ -87,6 +87,7 @@ class FuseDriver:
                 launcher.command(PROGRAM, *arguments(request)),
                 fds={**standard, _FUSE_FD: device, _READY_FD: ready_end, _EXIT_FD: exit_end},
                 setsid=True,
+                elsewhere=True,
             )
             server = process.pidfd_open(pid)
             undo.keep()
