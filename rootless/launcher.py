@@ -34,6 +34,7 @@ START = f"{ROOT}/rootless/start.py"
 START_OBJECTS = 200_000
 _site: list[str] = []
 ahead: list[int] = []  # our end of the link to a supervisor that was started beside us, and its pid
+launched_by: list[str] = []  # the launcher that did so
 
 
 def command(program: str, *args: str) -> list[str]:
@@ -61,8 +62,9 @@ def start() -> "NoReturn":
         _site.append(words.pop(0)[len("--site=") :])
     if words and words[0].startswith("--ahead="):
         ahead[:] = map(int, words.pop(0)[len("--ahead=") :].split(":"))
+        launched_by.append(words.pop(0))
     if not words or words[0] not in PROGRAMS:
-        sys.exit(f"usage: start.py [--site=DIR] [--ahead=FD:PID] {'|'.join(PROGRAMS)} ARGS...")
+        sys.exit(f"usage: start.py [--site=DIR] [--ahead=FD:PID LAUNCHER] {'|'.join(PROGRAMS)} ARGS...")
     if "--version" not in words[:2]:  # which imports so little that reading the index would cost more than it saves
         install(ROOT)
     program = words.pop(0)

@@ -7,10 +7,10 @@ go. scripts/hatch_build.py writes it; without one, or where an entry is older th
 the work.
 
 Shape:   MAGIC, the size of the index in 4 bytes, the index (marshal), then tuples of code (marshal): pieces, the
-         modules that are used together, and each module alone. The index is {module: (is a package, mtime in ns and
-         size of the source, offset, size, number of its piece or -1, modules of the pack that it imports at its top)},
-         the pieces' (offset, size, modules), and the names of compiled modules beside them; in a wheel mtime and size
-         of the source are 0 and not compared, because installers set times as they like
+         modules that are used together, and each module alone. The index is {module: its row (marshal)}, a row (is a
+         package, mtime in ns and size of the source, offset, size, number of its piece or -1, modules of the pack that
+         it imports at its top); the pieces' (offset, size, modules); the names of compiled modules beside them. In a
+         wheel mtime and size of the source are 0 and not compared, because installers set times as they like
 Source:  PEP 451 (finders and loaders), PEP 552 (why a .pyc that is distributed need not be checked)
 """
 
@@ -57,10 +57,11 @@ def install(root: str) -> None:
 class Pack:
     """Finder and loader of what the index lists."""
 
-    def __init__(self, root: str, path: str, identity: "Identity", base: int, index: "dict[str, Row]",
+    def __init__(self, root: str, path: str, identity: "Identity", base: int, rows: "dict[str, bytes]",
                  pieces: "Sequence[Piece]", extensions: "Sequence[str]") -> None:  # fmt: skip
         self.root, self.path, self.identity, self.base = root, path, identity, base
-        self.index, self.pieces, self.extensions = index, pieces, extensions
+        self.rows, self.pieces, self.extensions = rows, pieces, extensions
+        self.read_rows: dict[str, Row] = {}
         self.codes: dict[str, CodeType] = {}  # read and not yet run
 
     def find_spec(
@@ -73,7 +74,7 @@ class Pack:
         The file is opened each time: a descriptor that stays would take a number which the caller may have meant for
         the container (--preserve-fds). So it may be another one by now, of a newer version: then it is left alone.
         """
-        if name not in self.index:
+        if name not in self.rows:
             return self._extension(name)
         if not self._is_fresh(name):
             return None
@@ -131,11 +132,11 @@ class Pack:
         """
         found: list[str] = []
         clean: dict[str, bool] = {name: False}
-        index, modules = self.index, sys.modules
+        row, modules = self._row, sys.modules
 
         def visit(one: str) -> bool:
             straight = True
-            for needed in index[one][6]:
+            for needed in row(one)[6]:
                 if needed in modules:
                     continue
                 if needed not in clean:
@@ -149,9 +150,15 @@ class Pack:
         visit(name)
         return found
 
+    def _row(self, name: str) -> "Row":
+        row = self.read_rows.get(name)
+        if row is None:
+            row = self.read_rows[name] = marshal.loads(self.rows[name])
+        return row
+
     def _is_fresh(self, name: str) -> bool:
         """Say whether the source of *name* is the one that was packed."""
-        row = self.index[name]
+        row = self._row(name)
         if not row[1]:
             return True
         try:
@@ -165,7 +172,7 @@ class Pack:
         return f"{place}/__init__.py" if is_package else f"{place}.py"
 
     def _spec(self, name: str) -> ModuleSpec:
-        is_package = self.index[name][0]
+        is_package = self._row(name)[0]
         origin = self._origin(name, is_package)
         spec = ModuleSpec(name, self, origin=origin, is_package=is_package)  # type: ignore[arg-type]
         spec.has_location = True
@@ -200,12 +207,12 @@ class Pack:
         """Return what to read for *names*, in the order of the file: pieces that are mostly wanted, or parts."""
         wanted: dict[int, int] = {}
         for name in names:
-            piece = self.index[name][5]
+            piece = self._row(name)[5]
             wanted[piece] = wanted.get(piece, 0) + 1
         whole = {number for number, count in wanted.items() if number >= 0 and 2 * count > len(self.pieces[number][2])}
         found = [self.pieces[number] for number in whole]
         for name in names:
-            row = self.index[name]
+            row = self._row(name)
             if row[5] not in whole:
                 found.append((row[3], row[4], (name,)))
         return sorted(found)

@@ -221,7 +221,7 @@ def pack_body(root: Path, sources: list[Path], *, checked: bool, extensions: tup
         groups.setdefault(frozenset(wanted_by[name]), []).append(name)
     pieces = [tuple(names) for wanted, names in groups.items() if wanted and len(names) > 1]
     piece_of = {name: number for number, names in enumerate(pieces) for name in names}
-    index: dict[str, tuple[bool, int, int, int, int, int, tuple[str, ...]]] = {}
+    index: dict[str, bytes] = {}
     places: list[tuple[int, int, tuple[str, ...]]] = []
     codes = {name: compiled(path) for name, path in paths.items()}
     code = bytearray()
@@ -236,7 +236,8 @@ def pack_body(root: Path, sources: list[Path], *, checked: bool, extensions: tup
         # A package above is there before any module in it is asked for.
         above = tuple([needed for needed in needs[name] if not name.startswith(f"{needed}.")])
         is_package = paths[name].name == "__init__.py"
-        index[name] = (is_package, *times, len(code), len(blob), piece_of.get(name, -1), above)
+        row = (is_package, *times, len(code), len(blob), piece_of.get(name, -1), above)
+        index[name] = marshal.dumps(row)
         code += blob
     head = marshal.dumps((index, tuple(places), extensions))
     return len(head).to_bytes(4, "little") + head + code

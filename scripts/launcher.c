@@ -8,6 +8,9 @@
  * then need not fork and can read its flags meanwhile (rootless/cli/ahead.py). Whether a command line is one of these
  * is a guess: one that is not ends the other.
  *
+ * The interpreter of the command line has nothing to do then but to wait, and takes a millisecond to end. So it executes
+ * this program again, under the name WAITER, to wait in its place and to print the container's id.
+ *
  * Source: System V ABI, "Process Initialization" (argc, argv, envp on the stack); syscalls(2); proc_pid_exe(5)
  */
 
@@ -23,6 +26,8 @@
 #endif
 #define X_OK 1
 #define FAILED 125
+#define BROKEN_PIPE 141
+#define WAITER "rootless:[wait]"
 
 typedef char Path[PATH_MAX];
 
@@ -284,7 +289,65 @@ static long fork_supervisor(long *pid)
 	return pair[1];
 }
 
-static Path here, prefix, site, scratch, source, option, start, interpreter;
+static long number(const char *text)
+{
+	long value = 0;
+
+	while (*text >= '0' && *text <= '9')
+		value = 10 * value + *text++ - '0';
+	return value;
+}
+
+static void print(const char *text, size_t size)
+{
+	while (size) {
+		long done = call(SYS_write, 1, (long)text, (long)size, 0);
+
+		if (done == -EINTR)
+			continue;
+		if (done == -EPIPE)
+			end(BROKEN_PIPE);
+		if (done <= 0)
+			fail("cannot write to standard output", "");
+		text += done;
+		size -= (size_t)done;
+	}
+}
+
+/* Waits for the packet {"ready": "ID", ...}; words are the link, the supervisor's pid and what is printed for the id. */
+static void wait_ready(char **words)
+{
+	static const char key[] = "\"ready\":";
+	static char packet[4096];
+	long link = number(words[0]), size, status = 0;
+
+	do
+		size = call(SYS_read, link, (long)packet, sizeof packet, 0);
+	while (size == -EINTR);
+	for (long at = 0; at + (long)sizeof key < size; at++) {
+		const char *id = packet + at + sizeof key - 1, *last;
+
+		if (!same(packet + at, key, sizeof key - 1))
+			continue;
+		while (id < packet + size && *id++ != '"')
+			;
+		for (last = id; last < packet + size && *last != '"'; last++)
+			;
+		if (words[2])
+			print(words[2], length(words[2]));
+		else
+			print(id, (size_t)(last - id));
+		print("\n", 1);
+		end(0);
+	}
+	while (call(SYS_wait4, number(words[1]), (long)&status, 0, 0) == -EINTR)
+		;
+	if (status & 0x7f)
+		end(128 + (int)(status & 0x7f));
+	end(status >> 8 & 0xff ? (int)(status >> 8 & 0xff) : FAILED);
+}
+
+static Path self, here, prefix, site, scratch, source, option, start, interpreter;
 
 __attribute__((used, noreturn)) void begin(long *stack)
 {
@@ -298,11 +361,15 @@ __attribute__((used, noreturn)) void begin(long *stack)
 	char numbers[64], *text = numbers + sizeof numbers;
 	int found = 0, count = 0;
 	long link = -1, pid = 0;
+
+	if (argc >= 3 && equal(argv[0], WAITER))
+		wait_ready(argv + 1);
 	long size = call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)here, PATH_MAX - 1);
 
 	if (size <= 0)
 		fail("cannot read /proc/self/exe", ": is /proc mounted?");
 	here[size] = 0;
+	join(self, here, "", "");
 	cut_last(here);
 	join(prefix, here, "", "");
 	cut_last(prefix);
@@ -336,6 +403,7 @@ __attribute__((used, noreturn)) void begin(long *stack)
 		for (const char *from = "=daeha--"; *from; from++)
 			*--text = *from;
 		words[count++] = text;
+		words[count++] = self;
 	}
 	words[count++] = link >= 0 && pid == 0 ? (char *)"rootless-supervisor" : (char *)PROGRAM;
 	if (link >= 0 && pid == 0)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import posix
+import sys
 
 from rootless import launcher
 from rootless.errors import RootlessError
@@ -40,6 +41,7 @@ PRELOADED = (
     "rootless.mount.overlayfs",
     "rootless.plan.saved",
 )
+WAITER = "rootless:[wait]"
 OTHER_NETWORK = ("--net", "--publish-all", "-P")
 OTHER_NAMESPACE = ("--userns", "--uidmap", "--gidmap", "--subuidname", "--subgidname")
 
@@ -92,6 +94,23 @@ def _order(message: dict[str, Any]) -> Forked | None:
         forked.close()
         return None
     return forked
+
+
+def let_wait(forked: Forked, text: str = "") -> None:
+    """Become the small program that waits for *forked* and prints *text*, or the id; return where there is none.
+
+    It ends as the supervisor does that never gets ready. An interpreter would do the same, but takes a millisecond to
+    end when everybody waits for it.
+    """
+    if not launcher.launched_by:
+        return
+    sys.stdout.flush()
+    fcntl.fcntl(forked.link.fileno(), fcntl.F_SETFD, 0)
+    words = [WAITER, str(forked.link.fileno()), str(forked.pid), *([text] if text else [])]
+    try:
+        posix.execve(launcher.launched_by[0], words, os.environ)
+    except OSError:
+        fcntl.fcntl(forked.link.fileno(), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
 
 
 def main(argv: list[str]) -> int:

@@ -131,8 +131,10 @@ def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: pulle
     if forked is None:
         ahead.drop()
         forked = fork_supervisor(attached=not asked.detach)
-    if isinstance(forked, Link):
-        return supervise(asked, roots, options, pull, forked)
+        if isinstance(forked, Link):
+            return supervise(asked, roots, options, pull, forked)
+    else:
+        ahead.let_wait(forked)
     try:
         return _detached(forked) if asked.detach else follow(forked, tty=True, feed=True, keys=asked.detach_keys)
     finally:

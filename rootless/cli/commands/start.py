@@ -89,7 +89,7 @@ def start_all(roots: Roots, named: list[tuple[str, Container]], options: GlobalO
     failed = 0
     for word, container in named:
         try:
-            status = start_one(container, roots, options, hold=hold)
+            status = start_one(container, roots, options, hold=hold, word=word if len(named) == 1 else "")
         except RootlessError as error:
             if lenient and isinstance(error, ContainerStateError):
                 status = 0
@@ -105,10 +105,12 @@ def start_all(roots: Roots, named: list[tuple[str, Container]], options: GlobalO
     return failed
 
 
-def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hold: bool = False) -> int | None:
+def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hold: bool = False,
+              word: str = "") -> int | None:  # fmt: skip
     """Start one container in the background; return 0, or the status of the supervisor that could not.
 
-    None says that it runs already.
+    None says that it runs already. With *word* it is the last thing that this command line does but for printing that:
+    then it may do both, and not return.
 
     Blocks: until its program runs
     Raises: ContainerStateError
@@ -137,6 +139,8 @@ def start_one(container: Container, roots: Roots, options: GlobalOptions, *, hol
     forked: Forked | Link = ahead.start(container.id, options, hold=hold) or fork_supervisor(attached=False)
     if isinstance(forked, Link):
         os._exit(supervise_again(container, roots, options, forked, (), hold=hold))
+    if word:
+        ahead.let_wait(forked, word)
     try:
         ready, code = wait_ready(forked)
         return 0 if ready is not None else code or 125
