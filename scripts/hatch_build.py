@@ -52,10 +52,7 @@ PACKED = (
 # What is imported on its own, with all that it stands on: what the same ones of these need lies together in the pack.
 FIRST = (
     *("rootless.cli.main", "rootless.cli.parser", "rootless.cli.ahead", "rootless.supervise.early"),
-    *("rootless.supervise.session", "rootless.supervise.logs", "rootless.cli.commands.run"),
-    *(f"rootless.cli.commands.{verb}" for verb in ("start", "ps", "images", "exec", "stop", "rm", "logs", "inspect")),
-    *("rootless.plan.saved", "rootless.store.images", "rootless.store.containers", "netns.drv_private"),
-    *("rootless.supervise.client", "netns.server", "rootless.cli.oci"),
+    *("rootless.supervise.session", "rootless.cli.commands.run", "netns.server"),
 )
 PROGRAMS = ("rootless", "rootless-oci", "rootless-fuse-overlay", "rootless-netstack")
 STAGE = "rootless/stage"
@@ -165,6 +162,9 @@ def compiled(path: Path) -> Any:
     future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     tree.body = [node for node in tree.body if node not in future]
     tree = ast.fix_missing_locations(Shorter().visit(tree))
+    for node in ast.walk(tree):
+        if hasattr(node, "lineno"):  # the columns only mark a place in tracebacks, and are a tenth of the pack
+            vars(node).update(end_lineno=node.lineno, col_offset=-1, end_col_offset=-1)
     flags = __future__.annotations.compiler_flag if future else 0
     return compile(tree, str(path), "exec", flags=flags, dont_inherit=True, optimize=0)
 

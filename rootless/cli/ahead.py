@@ -177,21 +177,23 @@ def _begun(argv: list[str]) -> Begun:
 
     Whatever fails here fails again where it is reported.
     """
-    from rootless.kernel.enter import Entering
-    from rootless.plan.userns import parse_mode
-    from rootless.store.layout import find_roots
-    from rootless.supervise.early import Begun
-
     process = entering = None
     try:
+        # First what takes longest and needs least: an interpreter.
         if not any([word.startswith(OTHER_NETWORK) for word in argv]):
             from netns.drv_private import PrivateDriver
 
             process = PrivateDriver().begin()
+        from rootless.kernel.enter import Entering
+        from rootless.plan.userns import parse_mode
+        from rootless.store.layout import find_roots
+
         if not any([word.startswith(OTHER_NAMESPACE) for word in argv]):
             roots = find_roots(root=_given(argv, "--root"), runroot=_given(argv, "--runroot"),
                                tmpdir=_given(argv, "--tmpdir"), environ=os.environ, uid=os.geteuid())  # fmt: skip
             entering = Entering(roots.run, parse_mode(""), os.environ)
     except RootlessError:
         pass
+    from rootless.supervise.early import Begun
+
     return Begun(entering, process)

@@ -139,6 +139,9 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             _write_maps(pid, request.spec)
 
         def on_pid(pid: int, pidfd: Fd) -> None:
+            if not request.nested:
+                # The network is made while the container mounts; its namespace is there since the clone.
+                _attach(pending, pid)
             containers.note_process(f"{request.run_dir}/child", pid)
 
         try:
@@ -156,8 +159,8 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
         # us, and a FUSE server whose last mount went away would look like one that crashed.
         for _, fd in prepared:
             fd.close()
-        with open_fd(f"/proc/{made.pid}/ns/net", posix.O_RDONLY) as netns:
-            pending.attach(netns)
+        if request.nested:
+            _attach(pending, made.pid)
         attachment = pending.wait_ready(NETWORK_MS)
         inner.push(attachment.close)
         inbox = SignalInbox(forward=request.sig_proxy)
@@ -172,6 +175,11 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
     if request.hold:
         launched.begin = made.start
     return launched
+
+
+def _attach(pending: Pending, pid: int) -> None:
+    with open_fd(f"/proc/{pid}/ns/net", posix.O_RDONLY) as netns:
+        pending.attach(netns)
 
 
 def _stdio(request: LaunchRequest) -> tuple[list[Fd], list[Fd]]:
