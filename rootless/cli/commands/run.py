@@ -127,14 +127,15 @@ def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: pulle
         if text:
             warn(text)
     sys.stdout.flush()
-    forked: Forked | Link | None = ahead.run(asked, options) if asked.detach else None
-    if forked is None:
-        ahead.drop()
-        forked = fork_supervisor(attached=not asked.detach)
-        if isinstance(forked, Link):
-            return supervise(asked, roots, options, pull, forked)
-    else:
+    forked = ahead.run(asked, options) if asked.detach else None
+    if forked is not None:
         ahead.let_wait(forked)
+    else:
+        ahead.drop()
+        split = fork_supervisor(attached=not asked.detach)
+        if isinstance(split, Link):
+            return supervise(asked, roots, options, pull, split)
+        forked = split
     try:
         return _detached(forked) if asked.detach else follow(forked, tty=True, feed=True, keys=asked.detach_keys)
     finally:
