@@ -1,6 +1,6 @@
 """How our programs are started: `python -IS rootless/start.py [--site=DIR] PROGRAM ARGS...`.
 
-The launchers in bin/ (scripts/launcher.sh) run that line, and so does whoever starts one of our programs as a child:
+The launchers in bin/ (scripts/launcher.c) run that line, and so does whoever starts one of our programs as a child:
 
     posix_spawn(argv[0], argv := command("rootless-fuse-overlay", "--fd=5", ...), environ)
 

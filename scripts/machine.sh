@@ -132,7 +132,7 @@ make_venv() {
     python=$(system_python)
     local pip=("$venv/bin/python" -m pip --disable-pip-version-check -q install)
     command -v "$python" >/dev/null || die "there is no python3: apt-get install -y python3 python3-dev python3-venv gcc libc6-dev"
-    state=$("$python" -V; sha256sum <"$root/pyproject.toml"; echo "$root"
+    state=$("$python" -V; cat "$root/pyproject.toml" "$root"/scripts/launcher.* | sha256sum; echo "$root"
         ls /usr/include/slirp/libslirp.h /usr/include/fuse3/fuse.h /usr/include/sys/capability.h 2>&1)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
         [ -x "$venv/bin/python" ] || { say "making .venv"; quietly "$python" -m venv "$venv"; }
