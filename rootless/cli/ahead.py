@@ -39,6 +39,7 @@ PRELOADED = (
     "rootless.cli.supervising",
     "rootless.supervise.logs",
     "rootless.mount.overlayfs",
+    "rootless.run.cgroups.bus",
     "rootless.plan.saved",
 )
 WAITER = "rootless:[wait]"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME_TRIES = 16
 LOG_FILE = "ctr.log"
+USUAL_VARIANT = {"arm64": "v8", "arm": "v7"}  # what an image is of that names none (image-spec, platform variants)
 
 
 def check_files(options: RunOptions) -> None:
@@ -71,7 +72,11 @@ def _other_platform(options: RunOptions, image: ImageRecord) -> bool:
     wanted_os, _, rest = options.platform.partition("/")
     arch = rest.partition("/")[0] or options.arch
     system = wanted_os or options.os
-    return bool((arch and image.config.get("architecture") != arch) or (system and image.config.get("os") != system))
+    variant = rest.partition("/")[2] or options.variant
+    has = str(image.config.get("architecture"))
+    if (arch and has != arch) or (system and image.config.get("os") != system):
+        return True
+    return bool(variant) and variant != (image.config.get("variant") or USUAL_VARIANT.get(has, variant))
 
 
 def planned_mounts(

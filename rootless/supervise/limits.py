@@ -110,8 +110,6 @@ def apply(spec: Spec, options: RunOptions, cid: str, roots: Roots, environ: Mapp
     Raises: SpecError for contradicting limits; KernelError(write) - EINVAL, ERANGE: the kernel refuses a value
     Owner:  see Applied
     """
-    if spec.linux is not None and spec.linux.resources is None and not _reachable(options):
-        return Applied()
     from rootless.plan.resources import plan_resources
     from rootless.run.cgroups.find import mount_point
 
@@ -137,18 +135,6 @@ def apply(spec: Spec, options: RunOptions, cid: str, roots: Roots, environ: Mapp
     if made is None:
         return _without(plan, "; ".join(dict.fromkeys(reasons)) or f"the cgroup manager is {manager}")
     return _with_limits(made, plan, options)
-
-
-def _reachable(options: RunOptions) -> bool:
-    """Say whether a cgroup may be had for a container without limits: cheaply, most have none of their own."""
-    if options.cgroups != "enabled" or options.detach or options.restart != "no" or options.cgroup_manager == "systemd":
-        return True
-    try:
-        with open("/proc/self/cgroup") as file:
-            own = [line[3:].rstrip("\n") for line in file if line.startswith("0::")]
-    except OSError:
-        return False
-    return bool(own) and os.access(f"{ROOT}{own[0]}/cgroup.procs", os.W_OK, effective_ids=True)
 
 
 def _with_limits(made: Applied, plan: ResourcePlan, options: RunOptions) -> Applied:
@@ -183,7 +169,8 @@ def _scope(cid: str, options: RunOptions) -> Applied:
 
     Raises: NotSupported without a user bus, or with systemd's words
     """
-    from rootless.run.cgroups.systemd import Bus, bus_address
+    from rootless.run.cgroups.bus import bus_address
+    from rootless.run.cgroups.systemd import Bus
     from rootless.run.cgroups.v2 import own_path
 
     unit = f"rootless-{cid}.scope"

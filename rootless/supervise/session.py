@@ -301,8 +301,15 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
 def _cgroup(life: Life, spec: Spec, undo: Undo) -> Fd | None:
     """Make the container's cgroup, where there is one to be had, and write its limits."""
     life.cgroup = None
-    if (spec.linux is None or spec.linux.resources is None) and not os.access(UNIFIED, os.R_OK, effective_ids=True):
-        return None  # nobody asked, and there is nothing to be had
+    options = life.options
+    if spec.linux is None or spec.linux.resources is None:
+        if not os.access(UNIFIED, os.R_OK, effective_ids=True):
+            return None  # nobody asked, and there is nothing to be had
+        if options.cgroups == "enabled" and options.cgroup_manager != "systemd":
+            from rootless.run.cgroups.bus import is_reachable
+
+            if not is_reachable(UNIFIED.rpartition("/")[0], stays=options.detach or options.restart != "no"):
+                return None
     from rootless.supervise import limits
 
     life.cgroup = made = limits.apply(spec, life.options, life.basis.cid, life.roots, life.basis.caller.environ)
@@ -429,6 +436,11 @@ def _note_start(life: Life, launched: Launched) -> None:
     }  # fmt: skip
     life.data = {**life.data, **begun}
     containers.write(basis.roots, containers.Container(basis.cid, basis.name, life.data))
+    if life.health is not None:
+        from rootless.supervise import health
+
+        if health.rules_of(life.health) is not None:  # trio, which checks, comes later than who looks
+            health.write(life.roots, basis.cid, health.starting(health.read(life.roots, basis.cid)))
     life.event("init")
     if not life.hold:
         life.event("start")

@@ -83,6 +83,12 @@ def test_a_container_gets_ill_and_well_again(cli: Cli, sample_ref: str) -> None:
     assert said[-1] == "healthy" and "unhealthy" in said
 
 
+def test_who_looks_at_once_sees_that_it_starts(cli: Cli, sample_ref: str) -> None:
+    """There is a status before the supervisor has imported what checks take."""
+    run(cli, sample_ref, "--health-cmd=true", "--health-interval=1h", "--health-start-period=1h")
+    assert health(cli) in ("starting", "healthy")
+
+
 def test_a_check_that_was_asked_for_in_vain(cli: Cli, sample_ref: str) -> None:
     """podman's words, and its exit code 125."""
     cid = run(cli, sample_ref)

@@ -114,6 +114,7 @@ def _forked(asked: RunOptions, roots: Roots, options: GlobalOptions, pull: pulle
             or asked.platform
             or asked.arch
             or asked.os
+            or asked.variant
             or not lookup(roots, asked.image)
         ):
             from rootless.supervise.creation import find_image

@@ -9,13 +9,13 @@ Source: org.freedesktop.systemd1(5) StartTransientUnit; systemd.scope(5); D-Bus 
 from __future__ import annotations
 
 import errno
-import posix
 import time
 
 from rootless.errors import KernelError, NotSupported, UsageError
 from rootless.kernel.fds import Fd, pipe, read_file
 from rootless.kernel.process import pidfd_open, pidfd_send_signal, spawn, wait_pid
 from rootless.plan.resources import unit_properties
+from rootless.run.cgroups.bus import bus_address, host_uid
 from rootless.run.cgroups.find import ROOT, may_join
 from rootless.run.cgroups.v2 import V2Cgroup, enable_controllers
 from rootless.run.state import CgroupRef
@@ -29,31 +29,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 10.0
 _ANNOTATION = "org.systemd.property."
-
-
-def host_uid() -> int:
-    """Return our uid as the host's namespace has it (the bus is outside of ours)."""
-    uid = posix.geteuid()
-    try:
-        lines = read_file("/proc/self/uid_map").decode().splitlines()
-    except KernelError:
-        return uid
-    for line in lines:
-        inside, outside, count = [int(word) for word in line.split()]
-        if inside <= uid < inside + count:
-            return outside + uid - inside
-    return uid
-
-
-def bus_address() -> str:
-    """Return the address of the user bus, empty if none is known."""
-    address = posix.environ.get(b"DBUS_SESSION_BUS_ADDRESS", b"").decode("utf-8", "surrogateescape")
-    if address:
-        return address
-    runtime = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
-    directory = runtime or f"/run/user/{host_uid()}"
-    path = f"{directory}/bus"
-    return f"unix:path={path}" if posix.access(path, posix.W_OK) else ""
 
 
 class Bus:
