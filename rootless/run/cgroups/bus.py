@@ -40,7 +40,7 @@ def bus_address() -> str:
 
 
 def is_reachable(root: str, *, stays: bool) -> bool:
-    """Say whether a cgroup may be had below *root* for a container without limits: cheaply, most have none of their own.
+    """Say whether a cgroup may be had below *root* for a container without limits; cheap, for most have none.
 
     Shape: *stays*: the container is to outlive the session, for which systemd is asked where it answers
     """
