@@ -95,6 +95,8 @@ def victim_of(stand: Stand, kind: str, client: subprocess.Popen[bytes]) -> int:
         note = "pid" if kind == "supervisor" else "child"
         place = stand.cli.run / "containers"
         found = [remains.noted(place / name / note) for name in (os.listdir(place) if place.is_dir() else ())]
+        if kind == "supervisor":  # or one that has no order yet
+            found += [pid for pid, line in stand.family.alive().items() if "rootless-supervisor" in line]
     return next((pid for pid in found if pid), 0)
 
 
