@@ -31,7 +31,6 @@ def supervise(
 
     Owner: *pull* and *begun* are used up
     """
-    from rootless.cli.main import warn
     from rootless.supervise.early import Early
 
     early = Early(shared_ids(asked, roots), roots.run, os.environ, begun)
@@ -51,7 +50,7 @@ def supervise_again(
     container: Container, roots: Roots, options: GlobalOptions, link: Link, attached: tuple[str, ...], *, hold: bool
 ) -> int:
     """Be the supervisor that was forked for *container*; errors are said on stderr, which is the command line's."""
-    from rootless.cli.main import report, unexpected, warn
+    from rootless.cli.main import report, unexpected
     from rootless.plan import saved
     from rootless.supervise.early import Early
 
@@ -78,6 +77,13 @@ def shared_ids(asked: RunOptions, roots: Roots) -> RunOptions:
     from rootless.supervise.joining import with_shared_ids
 
     return with_shared_ids(asked, roots)
+
+
+def warn(text: str) -> None:
+    """Print one warning to the person; a supervisor mostly has none, and no need of the command line's module."""
+    from rootless.cli import main
+
+    main.warn(text)
 
 
 def driver_of(options: GlobalOptions) -> str:

@@ -46,7 +46,8 @@ class LaunchRequest:
            destination; *owner* is the container user's uid in our ids, to whom the pipes of stdio are given;
            *attached* are those of stdin, stdout, stderr that are our own; *hold*: START is left to `Launched.begin`;
            *keep_groups*: the process keeps our supplementary groups; *cgroup* is what it is cloned into;
-           *passthrough*: our own stdio is the container's, and nobody sees what goes over it
+           *passthrough*: our own stdio is the container's, and nobody sees what goes over it; *meanwhile* is done
+           while the container mounts: it has a process then, which waits for START
     """
 
     cid: str
@@ -73,6 +74,7 @@ class LaunchRequest:
     keep_groups: bool = False
     cgroup: Fd | None = None
     passthrough: bool = False
+    meanwhile: Callable[[], None] | None = None
 
 
 class Launched:
@@ -143,6 +145,8 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
                 # The network is made while the container mounts; its namespace is there since the clone.
                 _attach(pending, pid)
             containers.note_process(f"{request.run_dir}/child", pid)
+            if request.meanwhile is not None:
+                request.meanwhile()
 
         try:
             made = create(plan, slots=slots, stdio=_three(stdio), preserve_fds=request.preserve_fds,

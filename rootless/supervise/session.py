@@ -39,6 +39,7 @@ from rootless.supervise.prepare import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from netns.config import NetConfig
@@ -266,7 +267,7 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
     new_volumes = prepared_volumes(basis, p, (owner[0] or 0, owner[1] or 0), undo)
     with Undo() as first:
         first.push(lambda: remove_volumes(basis.roots, new_volumes))
-        _record(life, p, new_volumes, first)
+        write_down = _record(life, p, new_volumes, first)
         bounding = t.spec.process.capabilities.bounding if t.spec.process and t.spec.process.capabilities else ()
         life.health = t.health
         life.seccomp = program_for(t.seccomp or "default", frozenset(bounding), basis.roots.run)
@@ -282,7 +283,7 @@ def _start(life: Life, p: Prepared, undo: Undo) -> Launched:
             prepared=prepared_mounts(basis, p, (owner[0] or 0, owner[1] or 0), undo), preserve_fds=options.preserve_fds,
             attached=life.attached, link=life.link, hold=life.hold, log=_open_log(life),
             passthrough=_passes_through(life),
-            keep_groups=t.keep_groups, cgroup=_cgroup(life, t.spec, undo),
+            keep_groups=t.keep_groups, cgroup=_cgroup(life, t.spec, undo), meanwhile=write_down,
         )  # fmt: skip
         basis.caller.trace("prepare")
         try:
@@ -331,27 +332,38 @@ def _notified(life: Life, spec: Spec, undo: Undo) -> Spec:
     return life.notifier.applied(spec)
 
 
-def _record(life: Life, p: Prepared, new_volumes: tuple[str, ...], first: Undo) -> None:
-    """Write what is known now that the root is mounted: into a new record, or into the one that there is."""
+def _record(life: Life, p: Prepared, new_volumes: tuple[str, ...], first: Undo) -> Callable[[], None]:
+    """Note what is known now that the root is mounted, for a new record or the one that there is.
+
+    Returns: what writes it down, for the moment in which the container mounts and nobody waits for us
+    """
     basis = life.basis
     known = _known(life, p, new_volumes)
-    if not life.data:
-        data = creation.new_record(basis.cid, basis.name, life.options, basis.image, basis.roots, basis.driver)
-        data.update(known)
+    if life.data:
+        known["restart_count"] = int(life.data.get("restart_count") or 0)
+        life.data = {**life.data, **known}
+
+        def change() -> None:
+            changed = containers.update(basis.roots, basis.cid, lambda data: data.update(known))
+            if changed is None:
+                raise ContainerStateError(f"container {basis.name} was removed meanwhile")
+            life.data = changed.data
+
+        return change
+    data = creation.new_record(basis.cid, basis.name, life.options, basis.image, basis.roots, basis.driver)
+    data.update(known)
+    life.data = data
+
+    def forget() -> None:
+        life.data = {}
+
+    first.push(forget)
+
+    def create() -> None:
         containers.create(basis.roots, containers.Container(basis.cid, basis.name, data))
-        life.data = data
-
-        def forget() -> None:
-            life.data = {}
-
-        first.push(forget)
         life.event("create")
-        return
-    known["restart_count"] = int(life.data.get("restart_count") or 0)
-    changed = containers.update(basis.roots, basis.cid, lambda data: data.update(known))
-    if changed is None:
-        raise ContainerStateError(f"container {basis.name} was removed meanwhile")
-    life.data = changed.data
+
+    return create
 
 
 def _known(life: Life, p: Prepared, new_volumes: tuple[str, ...]) -> dict[str, Any]:
