@@ -137,6 +137,11 @@ def _check_places(rootfs: RootfsMount) -> None:
 
 def _rootfs(basis: Basis, run_dir: str, undo: Undo) -> RootfsMount:
     options, roots, cid, image, identity = basis.options, basis.roots, basis.cid, basis.image, basis.identity
+    scratch = containers.data_dir(roots, cid)
+    for directory in (f"{roots.data}/{containers.CONTAINERS}", scratch):
+        if not os.path.isdir(directory):
+            layout.make_directory(directory)
+    undo.push(lambda: containers.discard(roots, cid) if containers.read(roots, cid) is None else None)
     if image is None:
         path = os.path.realpath(options.image)
         if not os.path.isdir(path):
@@ -152,11 +157,6 @@ def _rootfs(basis: Basis, run_dir: str, undo: Undo) -> RootfsMount:
         from rootless.store.shifted import shifted_layers
 
         links = shifted_layers(roots, links, plan.inner_uids, plan.inner_gids)
-    scratch = containers.data_dir(roots, cid)
-    for directory in (f"{roots.data}/{containers.CONTAINERS}", scratch):
-        if not os.path.isdir(directory):
-            layout.make_directory(directory)
-    undo.push(lambda: containers.discard(roots, cid) if containers.read(roots, cid) is None else None)
     request = RootfsRequest(
         store=roots.data, links=links, scratch=scratch, run_dir=run_dir, forms=image.forms,
         # Owners that were recorded for want of ids can be shown once there are ids to show them as.
