@@ -10,7 +10,7 @@ Source: netlink(7), rtnetlink(7); linux/netlink.h, linux/rtnetlink.h, linux/if_l
 
 from __future__ import annotations
 
-import struct
+import _struct as struct  # what `struct` itself wraps
 
 from rootless.spec.record import record
 

@@ -10,11 +10,11 @@ Source: setns(2); Documentation/networking/tuntap.rst; Documentation/networking/
 from __future__ import annotations
 
 import _socket
+import _struct as struct  # what `struct` itself wraps
 import _thread
 import errno
 import fcntl
 import posix
-import struct
 import time
 
 from netns import rtnetlink

@@ -12,9 +12,9 @@ Source: veth(4), packet(7); linux/ethtool.h; linux/if_packet.h
 from __future__ import annotations
 
 import _socket
+import _struct as struct  # what `struct` itself wraps
 import fcntl
 import posix
-import struct
 
 from netns import rtnetlink
 from netns.netlink import talk

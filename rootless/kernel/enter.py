@@ -9,9 +9,9 @@ Source: user_namespaces(7), setns(2), ioctl_ns(2)
 
 from __future__ import annotations
 
+import _struct as struct  # what `struct` itself wraps
 import fcntl
 import posix
-import struct
 
 from rootless.errors import KernelError, NotSupported, RootlessError
 from rootless.kernel import idmaps

@@ -13,8 +13,8 @@ Source: seccomp(2); architecture decision 7
 
 from __future__ import annotations
 
+import _struct as struct  # what `struct` itself wraps
 import os
-import struct
 
 from rootless.errors import KernelError, RootlessError, SpecError
 from rootless.kernel.fds import read_file

@@ -7,11 +7,11 @@ Source: runc's docs/terminals.md ("detached terminal"): one message on a stream 
 from __future__ import annotations
 
 import _socket
+import _struct as struct  # what `struct` itself wraps
 import errno
 import fcntl
 import posix
 import select
-import struct
 import termios
 
 from rootless.errors import KernelError, UsageError

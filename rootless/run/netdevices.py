@@ -9,8 +9,8 @@ Source: runtime-spec config-linux.md#network-devices (1.3); rtnetlink(7); networ
 from __future__ import annotations
 
 import _socket
+import _struct as struct  # what `struct` itself wraps
 import posix
-import struct
 
 from netns import rtnetlink
 from rootless.errors import KernelError, SpecError

@@ -8,11 +8,11 @@ Source: podman-attach(1) "--detach-keys", "--sig-proxy"
 
 from __future__ import annotations
 
+import _struct as struct  # what `struct` itself wraps
 import fcntl
 import os
 import posix
 import select
-import struct
 import termios
 
 from rootless.errors import RootlessError, UsageError

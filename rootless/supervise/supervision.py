@@ -6,8 +6,8 @@ Everything here is a plain function of descriptors, so that the poll loop of the
 
 from __future__ import annotations
 
+import _struct as struct  # what `struct` itself wraps
 import posix
-import struct
 import time
 
 from rootless.errors import KernelError, PeerGone, RootlessError
