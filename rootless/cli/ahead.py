@@ -118,14 +118,10 @@ def main(argv: list[str]) -> int:
     """Be the supervisor whose link is the descriptor argv[0], for the command line argv[1:]; return the exit status."""
     try:
         return serve(Link(Fd(int(argv[0]))), argv[1:])
-    except RootlessError as error:
-        from rootless.cli.main import report
-
-        return report(error)
     except Exception as error:
-        from rootless.cli.main import unexpected
+        from rootless.cli.main import told
 
-        return unexpected(error)
+        return told(error)
 
 
 def serve(link: Link, argv: list[str]) -> int:

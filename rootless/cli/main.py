@@ -175,17 +175,22 @@ def main(argv: list[str]) -> int:
             return status
         finally:
             sys.stderr.flush()
-    except RootlessError as error:
-        return report(error)
     except BrokenPipeError:
         _silence_stdout()
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except OSError as error:
-        return report(RootlessError(_describe(error)))
     except Exception as error:
-        return unexpected(error)
+        return told(error)
+
+
+def told(error: Exception) -> int:
+    """Tell the person of whatever went wrong, and return the exit status for it."""
+    if isinstance(error, RootlessError):
+        return report(error)
+    if isinstance(error, OSError):
+        return report(RootlessError(_describe(error)))
+    return unexpected(error)
 
 
 def report(error: RootlessError) -> int:

@@ -50,7 +50,6 @@ def supervise_again(
     container: Container, roots: Roots, options: GlobalOptions, link: Link, attached: tuple[str, ...], *, hold: bool
 ) -> int:
     """Be the supervisor that was forked for *container*; errors are said on stderr, which is the command line's."""
-    from rootless.cli.main import report, unexpected
     from rootless.plan import saved
     from rootless.supervise.early import Early
 
@@ -64,10 +63,10 @@ def supervise_again(
             return start(container, roots, driver_of(options), caller, early, link=link, attached=attached, hold=hold)
         finally:
             early.close()
-    except RootlessError as error:
-        return report(error)
     except Exception as error:
-        return unexpected(error)
+        from rootless.cli.main import told
+
+        return told(error)
 
 
 def shared_ids(asked: RunOptions, roots: Roots) -> RunOptions:

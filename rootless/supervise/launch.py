@@ -152,7 +152,7 @@ def launch(request: LaunchRequest, rootfs: RootfsMount, pending: Pending, undo: 
             made = create(plan, slots=slots, stdio=_three(stdio), preserve_fds=request.preserve_fds,
                           write_maps=write_maps if request.nested else None, on_pid=on_pid)  # fmt: skip
         except RootlessError:
-            _blame_server(rootfs)
+            blame_server(rootfs)
             raise
         inner.push(made.close)
         inner.push(made.kill)
@@ -291,7 +291,7 @@ def _opened_namespaces(spec: Spec) -> list[tuple[str, Fd]]:
     return [(n.type, open_fd(n.path or "", posix.O_RDONLY)) for n in wanted]
 
 
-def _blame_server(rootfs: RootfsMount) -> None:
+def blame_server(rootfs: RootfsMount) -> None:
     """If the FUSE server is dead, say that instead of the ENOTCONN that followed from it."""
     import select
 

@@ -15,7 +15,7 @@ import posix
 from netns import resolv
 from netns.config import NetConfig
 from netns.driver import choose
-from rootless.errors import RootlessError
+from rootless.errors import KernelError, RootlessError
 from rootless.kernel.enter import Identity
 from rootless.kernel.fds import Fd
 from rootless.kernel.overlayprobe import forget, refused_drivers
@@ -100,7 +100,13 @@ def prepare(basis: Basis, net: NetConfig, pending: Pending | None, undo: Undo) -
         from rootless.supervise.joining import like_the_others
 
         around = like_the_others(options, roots, around)
-    translation = translate(options, basis.image.config if basis.image else {}, around)
+    try:
+        translation = translate(options, basis.image.config if basis.image else {}, around)
+    except (OSError, KernelError):
+        from rootless.supervise.launch import blame_server
+
+        blame_server(rootfs)
+        raise
     _check_places(rootfs)
     warnings += translation.warnings
     if pending is None:
