@@ -61,9 +61,13 @@ def drop() -> None:
     """End the supervisor that will get no order, if there is one."""
     forked = _waiting()
     if forked is not None:
-        posix.kill(forked.pid, 9)
-        forked.status()
-        forked.close()
+        _end(forked)
+
+
+def _end(forked: Forked) -> None:
+    posix.kill(forked.pid, 9)
+    forked.status()
+    forked.close()
 
 
 def run(asked: RunOptions, options: GlobalOptions) -> Forked | None:
@@ -91,8 +95,7 @@ def _order(message: dict[str, Any]) -> Forked | None:
     try:
         packets.send(forked.link, message)
     except RootlessError:  # it could not even start: then a fork may still do
-        forked.status()
-        forked.close()
+        _end(forked)
         return None
     return forked
 
@@ -148,6 +151,8 @@ def serve(link: Link, argv: list[str]) -> int:
                        uid=os.geteuid())  # fmt: skip
     if "run" in message:
         return supervise(decode(message["run"]), roots, options, puller(options), link, begun)
+    if begun is not None:
+        begun.close()
     found = containers.find(roots, message["start"])
     return supervise_again(found, roots, options, link, (), hold=bool(message["hold"]))
 

@@ -1,6 +1,6 @@
 """What a supervisor gets from the command line that becomes it or forks it: pulls, warnings, where things are.
 
-Apart from the verbs, because a supervisor that is forked ahead (ahead.py) needs none of their flags.
+Apart from the verbs, because a supervisor that is started beside the command line (ahead.py) needs none of their flags.
 """
 
 from __future__ import annotations
